@@ -44,6 +44,9 @@ mod driver;
 mod exec;
 mod runtime;
 
+#[cfg(feature = "sim")]
+pub mod sim;
+
 pub use block::{Block, BlockMut};
 pub use runtime::{Config, CoreId, DriverChoice, Pin, StartError, cores, here, run, run_one};
 pub use shutdown::Shutdown;
