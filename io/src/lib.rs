@@ -44,6 +44,8 @@ mod driver;
 mod exec;
 mod runtime;
 
+#[cfg(feature = "reference")]
+pub mod reference;
 #[cfg(feature = "sim")]
 pub mod sim;
 

@@ -1,0 +1,29 @@
+//! `cairn bench`: figures of this machine, each as a ratio against something measured in the same run.
+
+pub mod disk;
+pub mod load;
+pub mod pairs;
+pub mod report;
+
+use clap::Subcommand;
+
+use crate::out::Failure;
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure a disk and the loopback: bare system calls beside what each driver reaches
+    Disk(disk::Args),
+}
+
+impl Command {
+    /// Measures and prints.
+    ///
+    /// # Errors
+    /// If it can't be measured here, or breaks.
+    pub fn run(&self) -> Result<(), Failure> {
+        match self {
+            Self::Disk(args) => disk::run(args),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The command line of `cairn`.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::bench;
+use crate::out::{self, Failure};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  begun, but went wrong: a disk failed, or the output couldn't be written
+  2  not begun: bad input, or this machine can't do it; the message says what to change";
+
+/// A storage cluster for bare-metal servers: objects on local disks, copied between machines, served over S3.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure this machine, each figure beside what the kernel can do without us
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Bench(bench::Command),
+}
+
+/// Reads the command line, does what it says and returns the exit code.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        None => help(),
+        Some(Command::Bench(command)) => command.run(),
+    };
+    done.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+}
+
+fn help() -> Result<(), Failure> {
+    out::print(Cli::command().render_help().to_string().trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,74 @@
+//! What the tests need of the machine: looked for, installed where that is allowed, else named.
+
+use std::process::Command;
+
+use crate::run::{Outcome, answers, outcome_of};
+
+/// Something the tests can't do without.
+struct Need {
+    what: &'static str,
+    present: fn() -> bool,
+    how: How,
+}
+
+/// How to get it.
+enum How {
+    /// Debian's package of this name.
+    Debian(&'static str),
+    /// A component of the Rust toolchain.
+    Rustup(&'static str),
+}
+
+impl How {
+    /// What a person would type.
+    fn command(&self) -> String {
+        match self {
+            Self::Debian(package) => format!("apt-get install {package}"),
+            Self::Rustup(component) => format!("rustup component add {component}"),
+        }
+    }
+}
+
+const NEEDS: &[Need] = &[
+    Need { what: "rustfmt", present: || answers("cargo", &["fmt", "--version"]), how: How::Rustup("rustfmt") },
+    Need { what: "clippy", present: || answers("cargo", &["clippy", "--version"]), how: How::Rustup("clippy") },
+    // glommio's build compiles C, and calls git.
+    Need { what: "a C compiler", present: || answers("cc", &["--version"]), how: How::Debian("build-essential") },
+    Need { what: "git", present: || answers("git", &["--version"]), how: How::Debian("git") },
+];
+
+/// Looks for everything the tests need; installs what it may and says what is missing.
+pub fn prepare() -> Outcome {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();
+    let lacking: Vec<&Need> = missing.into_iter().filter(|need| !obtain(need)).collect();
+    for need in &lacking {
+        eprintln!("missing: {}; get it with: {}", need.what, need.how.command());
+    }
+    if lacking.is_empty() { Outcome::Passed } else { Outcome::Failed }
+}
+
+/// Installs what is missing, as root on a Debian system; anyone else is told what to type.
+fn obtain(need: &Need) -> bool {
+    if !may_install() {
+        return false;
+    }
+    println!("installing {}: {}", need.what, need.how.command());
+    let installed = match need.how {
+        How::Debian(package) => apt_get(package),
+        How::Rustup(component) => outcome_of(Command::new("rustup").args(["component", "add", component])),
+    };
+    installed == Outcome::Passed && (need.present)()
+}
+
+fn apt_get(package: &str) -> Outcome {
+    let install = || outcome_of(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", package]));
+    // An old list of packages is the usual reason for a first failure.
+    match install() {
+        Outcome::Failed if outcome_of(Command::new("apt-get").arg("update")) == Outcome::Passed => install(),
+        outcome => outcome,
+    }
+}
+
+fn may_install() -> bool {
+    answers("sh", &["-c", "test \"$(id -u)\" = 0 && command -v apt-get"])
+}
