@@ -1,0 +1,55 @@
+//! Programs in simulated worlds, over many seeds: what they promise must hold under every plan of faults, and each seed
+//! must give the same run again.
+//!
+//! `CAIRN_SIM_SEEDS` says how many seeds each test takes, `CAIRN_SIM_FROM` which comes first; `CAIRN_SIM_SEED` takes
+//! just that one and tells all about it.
+
+mod bell;
+mod counter;
+mod harness;
+mod log;
+mod ping;
+mod rate;
+mod wire;
+
+use cairn_io::sim::{Fault, FaultPlan};
+use harness::Scenario;
+
+#[test]
+fn counter_keeps_every_acknowledged_increment() {
+    Scenario { name: "counter", plan: counter::plan, run: counter::run }.check();
+}
+
+#[test]
+fn ping_is_answered_with_what_was_sent() {
+    Scenario { name: "ping", plan: ping::plan, run: ping::run }.check();
+}
+
+/// The counter's checker must be able to fail: writes that disks acknowledge and lose are more than the program can bear.
+#[test]
+fn writes_that_disks_lose_are_caught_and_shrunk() {
+    let beyond = |seed| {
+        let lose = |node, count| Fault::LoseWrites { node: cairn_io::sim::NodeId(node), disk: 0, count };
+        let kill = |node| Fault::Kill { node: cairn_io::sim::NodeId(node), lasting: harness::millis(50) };
+        counter::plan(seed)
+            .with(harness::millis(2_000), lose(0, 40))
+            .with(harness::millis(2_000), lose(1, 40))
+            .with(harness::millis(2_000), lose(2, 40))
+            .with(harness::millis(2_600), kill(0))
+            .with(harness::millis(2_600), kill(1))
+            .with(harness::millis(2_600), kill(2))
+    };
+    let fails = |seed: u64, plan: &FaultPlan| counter::run(seed, plan).verdict.is_err();
+    let seed = (0..20).find(|&seed| fails(seed, &beyond(seed))).expect("20 seeds that lose writes, and none is caught");
+    let plan = beyond(seed);
+    let small = plan.shrink(|plan| fails(seed, plan));
+    println!("seed {seed} fails with {} faults, and with these {}:\n{small}", plan.len(), small.len());
+    assert!(fails(seed, &small), "what is left still fails");
+    assert!(small.len() <= 6, "a few faults are enough:\n{small}");
+    assert!(small.to_string().contains("lose-writes"), "the cause is among them:\n{small}");
+}
+
+#[test]
+fn rate() {
+    rate::print();
+}
