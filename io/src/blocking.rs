@@ -1,11 +1,8 @@
 //! Calls that block, on threads of their own: LMDB commits, name lookups, what `io_uring` can't do.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Poll, Waker};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use futures_channel::oneshot;
@@ -14,6 +11,7 @@ use nix::unistd::Pid;
 
 use crate::core;
 use crate::driver::Backend;
+use crate::limit::Limit;
 use crate::task::JoinError;
 
 /// Runs `work` on a thread that may block and waits for its result.
@@ -31,7 +29,7 @@ where
     let core = core::current();
     match &core.backend {
         Backend::Real(real) => {
-            let _permit = real.blocking.permit().await;
+            let _permit = real.blocking.limit.permit().await;
             real.blocking.threads.run(work).await
         }
         #[cfg(feature = "sim")]
@@ -48,36 +46,12 @@ pub const PER_CORE_MAX: usize = 64;
 /// One core's access to the threads.
 pub(crate) struct Blocking {
     threads: Threads,
-    under_way: Cell<usize>,
-    waiting: RefCell<VecDeque<Waker>>,
+    limit: Limit,
 }
 
 impl Blocking {
     pub fn new(threads: Threads) -> Self {
-        Self { threads, under_way: Cell::new(0), waiting: RefCell::default() }
-    }
-
-    async fn permit(&self) -> Permit<'_> {
-        std::future::poll_fn(|cx| {
-            if self.under_way.get() < PER_CORE_MAX {
-                self.under_way.set(self.under_way.get() + 1);
-                return Poll::Ready(Permit(self));
-            }
-            self.waiting.borrow_mut().push_back(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-struct Permit<'a>(&'a Blocking);
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        self.0.under_way.set(self.0.under_way.get() - 1);
-        // All of them: one that was dropped meanwhile must not swallow the only wake-up.
-        let waiting = std::mem::take(&mut *self.0.waiting.borrow_mut());
-        waiting.into_iter().for_each(Waker::wake);
+        Self { threads, limit: Limit::new(PER_CORE_MAX) }
     }
 }
 

@@ -42,6 +42,7 @@ pub mod time;
 mod core;
 mod driver;
 mod exec;
+mod limit;
 mod runtime;
 
 #[cfg(feature = "reference")]

@@ -36,6 +36,19 @@ use ring::Ring;
 #[cfg(feature = "sim")]
 use crate::sim;
 
+/// Calls the same method on whichever driver's object it is.
+macro_rules! each {
+    ($kind:ident, $self:expr, $object:ident => $call:expr) => {
+        match &$self.0 {
+            $kind::Real($object) => $call,
+            #[cfg(feature = "sim")]
+            $kind::Sim($object) => $call,
+        }
+    };
+}
+
+pub(crate) use each;
+
 /// What a core runs on.
 pub(crate) enum Backend {
     Real(Rc<Real>),

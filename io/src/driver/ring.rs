@@ -6,7 +6,6 @@
 //! not anybody still waits.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
@@ -19,6 +18,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use slab::Slab;
 
 use crate::block::{Block, BlockMut};
+use crate::limit::Limit;
 use crate::time::Duration;
 
 pub(crate) struct Ring {
@@ -27,10 +27,7 @@ pub(crate) struct Ring {
     /// Entries written since the last submission.
     queued: Cell<usize>,
     /// File operations the kernel works on.
-    under_way: Cell<usize>,
-    under_way_max: usize,
-    /// Tasks waiting until fewer are under way.
-    waiting: RefCell<VecDeque<Waker>>,
+    under_way: Limit,
     /// Signalled with each completion, if the driver sleeps elsewhere.
     done: OnceCell<EventFd>,
     /// Ends a sleep on this ring from outside.
@@ -105,9 +102,7 @@ impl Ring {
             uring: RefCell::new(uring),
             slots: RefCell::default(),
             queued: Cell::new(0),
-            under_way: Cell::new(0),
-            under_way_max: entries as usize,
-            waiting: RefCell::default(),
+            under_way: Limit::new(entries as usize),
             done: OnceCell::new(),
             bell,
             bell_slot: Cell::new(None),
@@ -253,20 +248,8 @@ impl Ring {
 
     /// Runs one file operation, after others if too many are under way.
     async fn operate(&self, entry: squeue::Entry, hold: Hold) -> (io::Result<usize>, Hold) {
-        let _place = self.place().await;
+        let _permit = self.under_way.permit().await;
         Operation { ring: self, state: State::New(entry, hold) }.await
-    }
-
-    async fn place(&self) -> Place<'_> {
-        std::future::poll_fn(|cx| {
-            if self.under_way.get() < self.under_way_max {
-                self.under_way.set(self.under_way.get() + 1);
-                return Poll::Ready(Place(self));
-            }
-            self.waiting.borrow_mut().push_back(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
     }
 
     fn push(&self, entry: squeue::Entry, waker: &Waker, hold: Hold) -> usize {
@@ -397,18 +380,6 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         self.drain();
-    }
-}
-
-/// One of the operations that may be under way at a time.
-struct Place<'a>(&'a Ring);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.under_way.set(self.0.under_way.get() - 1);
-        // All of them: one that was dropped meanwhile must not swallow the only wake-up.
-        let waiting = std::mem::take(&mut *self.0.waiting.borrow_mut());
-        waiting.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -8,7 +8,7 @@ mod real;
 use std::io;
 
 use crate::core;
-use crate::driver::Backend;
+use crate::driver::{Backend, each};
 use crate::{Block, BlockMut};
 
 #[cfg(feature = "sim")]
@@ -57,17 +57,6 @@ enum FileKind {
     Real(real::File),
     #[cfg(feature = "sim")]
     Sim(sim::File),
-}
-
-/// Calls the same method on whichever driver's object it is.
-macro_rules! each {
-    ($kind:ident, $self:expr, $object:ident => $call:expr) => {
-        match &$self.0 {
-            $kind::Real($object) => $call,
-            #[cfg(feature = "sim")]
-            $kind::Sim($object) => $call,
-        }
-    };
 }
 
 impl Dir {

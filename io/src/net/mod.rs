@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::core;
-use crate::driver::Backend;
+use crate::driver::{Backend, each};
 
 #[cfg(feature = "sim")]
 use crate::sim;
@@ -60,17 +60,6 @@ enum DatagramKind {
     Real(real::Datagram),
     #[cfg(feature = "sim")]
     Sim(sim::Datagram),
-}
-
-/// Calls the same method on whichever driver's object it is.
-macro_rules! each {
-    ($kind:ident, $self:expr, $object:ident => $call:expr) => {
-        match &$self.0 {
-            $kind::Real($object) => $call,
-            #[cfg(feature = "sim")]
-            $kind::Sim($object) => $call,
-        }
-    };
 }
 
 impl Listener {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cairn_io::task::{Class, JoinError, spawn, yield_now};
+use cairn_io::task::{Class, JoinError, JoinHandle, spawn, yield_now};
 use cairn_io::time::{self, Duration};
 use cairn_io::{CoreId, blocking, rng, shutdown};
 use futures_util::future::join_all;
@@ -141,19 +141,27 @@ fn yielding_lets_others_run() -> Program {
     })
 }
 
+/// A task of each class that counts its turns, each as long as `turn` says, for ever.
+fn busy_classes(turn: Duration) -> (Rc<[Cell<u64>; 3]>, [JoinHandle<()>; 3]) {
+    let counts: Rc<[Cell<u64>; 3]> = Rc::default();
+    let tasks = Class::ALL.map(|class| {
+        let counts = counts.clone();
+        spawn(class, async move {
+            loop {
+                let count = &counts[class as usize];
+                count.set(count.get() + 1);
+                let end = time::now() + turn;
+                while time::now() < end {}
+                yield_now().await;
+            }
+        })
+    });
+    (counts, tasks)
+}
+
 fn every_class_makes_progress() -> Program {
     alone(|_| async {
-        let counts: Rc<[Cell<u64>; 3]> = Rc::default();
-        let busy = Class::ALL.map(|class| {
-            let counts = counts.clone();
-            spawn(class, async move {
-                loop {
-                    let count = &counts[class as usize];
-                    count.set(count.get() + 1);
-                    yield_now().await;
-                }
-            })
-        });
+        let (counts, busy) = busy_classes(Duration::ZERO);
         while counts.iter().any(|count| count.get() < 20) {
             time::sleep(Duration::from_millis(1)).await;
         }
@@ -270,19 +278,7 @@ fn foreground_gets_most_of_a_busy_core() {
     // Not in the simulation: it tries every order on purpose.
     for on in [On::Glommio, On::Monoio, On::Epoll] {
         let program = alone(|_| async {
-            let counts: Rc<[Cell<u64>; 3]> = Rc::default();
-            let busy = Class::ALL.map(|class| {
-                let counts = counts.clone();
-                spawn(class, async move {
-                    loop {
-                        let count = &counts[class as usize];
-                        count.set(count.get() + 1);
-                        let until = time::now() + Duration::from_micros(20);
-                        while time::now() < until {}
-                        yield_now().await;
-                    }
-                })
-            });
+            let (counts, busy) = busy_classes(Duration::from_micros(20));
             time::sleep(Duration::from_millis(500)).await;
             drop(busy);
             let [foreground, replication, maintenance] = [0, 1, 2].map(|class: usize| counts[class].get());
