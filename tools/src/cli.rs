@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
 use crate::out::{self, Failure};
+use crate::place;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -26,6 +27,9 @@ enum Command {
     /// Measure this machine, each figure beside what the kernel can do without us
     #[command(subcommand, after_help = EXIT_CODES)]
     Bench(bench::Command),
+    /// Show where a map of the cluster puts things, and what a change would move; nothing is changed
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Place(place::Command),
 }
 
 /// Reads the command line, does what it says and returns the exit code.
@@ -33,6 +37,7 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         None => help(),
         Some(Command::Bench(command)) => command.run(),
+        Some(Command::Place(command)) => command.run(),
     };
     done.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

@@ -1,8 +1,9 @@
 //! What the `cairn` command is made of.
 //!
-//! What it is: the command line, and the measurements behind `cairn bench`, which `benches/` shares.
+//! What it is: the command line, the measurements behind `cairn bench`, which `benches/` shares, and `cairn place`.
 //!
-//! What it is not: it knows no format and no protocol, and reaches the kernel through `io` only.
+//! What it is not: it knows no format and no protocol, and reaches the kernel through `io` only (but for the files that
+//! `cairn place` is given).
 //!
 //! ```text
 //!   cli ──► bench::disk ──► bench::pairs ──► bench::load       ours: what our io does
@@ -13,3 +14,4 @@
 pub mod bench;
 pub mod cli;
 pub mod out;
+pub mod place;
