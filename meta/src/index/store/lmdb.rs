@@ -1,0 +1,280 @@
+//! The store in LMDB: one environment, one database for each table.
+//!
+//! It is always opened without any of LMDB's faster and less safe modes: a commit returns after a full sync.
+//!
+//! **Reading.** The owner has one read transaction, opened by the first read after a commit was finished. It never keeps
+//! pages from being reused: the index is the only writer, a commit reuses only pages that the state before it had freed
+//! already, and `settle` drops the transaction after every commit. So it need not be renewed by time or by count.
+//!
+//! **Growing.** LMDB may change its map only while no transaction is open. So that happens in `settle`, on the owner,
+//! when the commit is over and its hold on the environment gone: the environment is closed and opened with a larger map.
+//! The same after any other failure, as LMDB refuses to go on after some.
+
+#![allow(unsafe_code, reason = "whoever maps a file must promise that nobody else changes it")]
+#![allow(clippy::disallowed_methods, reason = "LMDB makes its file in a directory that must be there already")]
+
+use std::cell::OnceCell;
+use std::io::ErrorKind;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoRange, RoRevRange, RoTxn, RwTxn, WithoutTls};
+
+use super::super::Stats;
+use super::super::commit::Frozen;
+use super::super::error::{CommitError, Error, KEY_MAX, OpenError};
+use super::super::layer::Bounds;
+use super::super::scan::Order;
+use super::super::table::{Stored, Table};
+use super::{Entries, first_facts, updates};
+
+pub(crate) type Forward<'a> = RoRange<'a, Bytes, Bytes>;
+pub(crate) type Backward<'a> = RoRevRange<'a, Bytes, Bytes>;
+
+type Tables = [Database<'static, Bytes, Bytes>; Stored::COUNT];
+
+/// The least address space to try with, unless the caller wants still less.
+const MAP_SIZE_MIN: u64 = 1 << 30;
+
+/// A multiple of every page size.
+const MAP_UNIT: u64 = 1 << 16;
+
+/// The directory of LMDB's files within the lane's.
+const DIR: &str = "index";
+const FILES: [&str; 2] = ["data.mdb", "lock.mdb"];
+
+/// Removes the index from a lane's directory.
+pub(super) fn clear(lane: &Path) -> Result<(), OpenError> {
+    let dir = lane.join(DIR);
+    for file in FILES {
+        match fs::remove_file(dir.join(file)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(OpenError::System { dir, reason: error.to_string() });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Opens the environment in a directory that exists; if there isn't so much address space, with a smaller map.
+pub(crate) fn open_environment(dir: &Path, map_size: u64) -> Result<(Env<WithoutTls>, u64), heed::Error> {
+    let mut map_size = map_size.max(1).next_multiple_of(MAP_UNIT);
+    let floor = map_size.min(MAP_SIZE_MIN);
+    loop {
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(map_size as usize).max_dbs(Stored::COUNT as u32);
+        // SAFETY: the lane's directory is locked by its node, so no other process changes the file; heed sees to it that
+        // this one maps it once; and the lock file stays in use, so even a stray reader from outside does no harm.
+        match unsafe { options.open(dir) } {
+            Err(heed::Error::Io(error)) if error.kind() == ErrorKind::OutOfMemory && map_size > floor => {
+                map_size = (map_size / 2).next_multiple_of(MAP_UNIT).max(floor);
+            }
+            opened => return opened.map(|env| (env, map_size)),
+        }
+    }
+}
+
+/// An open environment with its databases.
+pub(crate) struct Environment {
+    env: Env<WithoutTls>,
+    tables: Tables,
+}
+
+impl Environment {
+    fn open(dir: &Path, map_size: u64, partitions: u32) -> Result<(Self, u64), OpenError> {
+        let (env, map_size) = open_environment(dir, map_size).map_err(|error| refused(dir, &error))?;
+        make_whole(&env).map_err(|reason| unusable(dir, reason))?;
+        let tables = if env.unnamed_database_stat().entries == 0 {
+            create_tables(&env, partitions).map_err(|error| refused(dir, &error))?
+        } else {
+            let found = open_tables(&env).map_err(|error| refused(dir, &error))?;
+            found.ok_or_else(|| unusable(dir, "it lacks tables: something else made it".to_owned()))?
+        };
+        Ok((Self { env, tables }, map_size))
+    }
+
+    /// Writes a frozen layer in one transaction, synced.
+    pub(super) fn commit(&self, frozen: &Frozen) -> Result<(), CommitError> {
+        self.write(frozen).map_err(|error| match &error {
+            heed::Error::Mdb(MdbError::MapFull) => CommitError::MapFull,
+            heed::Error::Io(io) if matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                CommitError::DiskFull(error.to_string())
+            }
+            _ => CommitError::Failed(error.to_string()),
+        })
+    }
+
+    fn write(&self, frozen: &Frozen) -> heed::Result<()> {
+        let mut txn = self.env.write_txn()?;
+        for (table, key, value) in updates(frozen) {
+            let table = &self.tables[table.place()];
+            match value {
+                Some(value) => table.put(&mut txn, key, &value)?,
+                None => drop(table.delete(&mut txn, key)?),
+            }
+        }
+        txn.commit()
+    }
+}
+
+fn create_tables(env: &Env<WithoutTls>, partitions: u32) -> heed::Result<Tables> {
+    let created = env.create_databases_and_commit(env.write_txn()?, |opener, txn: &mut RwTxn<'_>| {
+        let mut tables = Vec::with_capacity(Stored::COUNT);
+        for name in Stored::NAMES {
+            tables.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
+        }
+        for (key, value) in first_facts(partitions) {
+            tables[Stored::Facts.place()].put(txn, key, &value)?;
+        }
+        Ok::<_, heed::Error>(all(tables).map_or(CommitOrAbort::Abort(()), CommitOrAbort::Commit))
+    })?;
+    created.commit().ok_or(heed::Error::Mdb(MdbError::DbsFull))
+}
+
+/// `None` if one is missing.
+fn open_tables(env: &Env<WithoutTls>) -> heed::Result<Option<Tables>> {
+    let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
+        let mut tables = Vec::with_capacity(Stored::COUNT);
+        for name in Stored::NAMES {
+            tables.extend(opener.open_database::<Bytes, Bytes>(txn, Some(name))?);
+        }
+        Ok::<_, heed::Error>(all(tables).map_or(CommitOrAbort::Abort(()), CommitOrAbort::Commit))
+    })?;
+    Ok(opened.commit())
+}
+
+fn all<T>(tables: Vec<T>) -> Option<[T; Stored::COUNT]> {
+    tables.try_into().ok()
+}
+
+/// Pages at the end of the file that LMDB may have taken and given back without writing them.
+const UNWRITTEN_MAX: u64 = 4096;
+
+/// A page that is mapped but beyond the end of the file kills whoever reads it. LMDB leaves a few such pages by itself and
+/// never reads them; a file that was cut short has them in use. Behind a longer file they are zeros, which LMDB refuses.
+fn make_whole(env: &Env<WithoutTls>) -> Result<(), String> {
+    let page = u64::from(env.unnamed_database_stat().page_size);
+    let whole = (env.info().last_page_number as u64 + 1) * page;
+    let file = env.try_clone_inner_file().map_err(|error| error.to_string())?;
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    if length + UNWRITTEN_MAX * page < whole {
+        return Err(format!("its file has {length} bytes and needs {whole}: it was cut short"));
+    }
+    if length < whole { file.set_len(whole).map_err(|error| error.to_string()) } else { Ok(()) }
+}
+
+fn unusable(dir: &Path, reason: String) -> OpenError {
+    OpenError::Unusable { dir: dir.to_owned(), reason }
+}
+
+fn refused(dir: &Path, error: &heed::Error) -> OpenError {
+    match error {
+        heed::Error::EnvAlreadyOpened => OpenError::InUse(dir.to_owned()),
+        heed::Error::Io(io) if io.kind() != ErrorKind::UnexpectedEof => {
+            OpenError::System { dir: dir.to_owned(), reason: error.to_string() }
+        }
+        _ => unusable(dir, error.to_string()),
+    }
+}
+
+pub(super) fn unreadable(error: &heed::Error) -> Error {
+    Error::Unreadable(error.to_string())
+}
+
+/// The owner's side: the environment, and one transaction to read with.
+pub(crate) struct Home {
+    dir: PathBuf,
+    map_size: u64,
+    partitions: u32,
+    /// `None` while it can't be opened again after a failed commit.
+    environment: Option<Arc<Environment>>,
+    reader: OnceCell<RoTxn<'static, WithoutTls>>,
+}
+
+impl Home {
+    pub(super) fn open(lane: &Path, map_size: u64, partitions: u32) -> Result<Self, OpenError> {
+        let dir = lane.join(DIR);
+        fs::create_dir(&dir)
+            .or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+            .map_err(|error: io::Error| OpenError::System { dir: dir.clone(), reason: error.to_string() })?;
+        let (environment, map_size) = Environment::open(&dir, map_size, partitions)?;
+        Ok(Self { dir, map_size, partitions, environment: Some(Arc::new(environment)), reader: OnceCell::new() })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn environment(&self) -> Option<Arc<Environment>> {
+        self.environment.clone()
+    }
+
+    fn reading(&self) -> Result<(&Environment, &RoTxn<'static, WithoutTls>), Error> {
+        let environment = self.environment.as_ref().ok_or_else(|| Error::Unreadable("it is closed".to_owned()))?;
+        if self.reader.get().is_none() {
+            let reader = environment.env.clone().static_read_txn().map_err(|error| unreadable(&error))?;
+            // Nobody else can have set it: there is one owner, and opening a transaction calls nothing of ours.
+            drop(self.reader.set(reader));
+        }
+        let reader = self.reader.get().ok_or_else(|| Error::Unreadable("no transaction to read with".to_owned()))?;
+        Ok((environment, reader))
+    }
+
+    pub(super) fn get(&self, table: Stored, key: &[u8]) -> Result<Option<&[u8]>, Error> {
+        if key.is_empty() || key.len() > KEY_MAX {
+            return Ok(None);
+        }
+        let (environment, reader) = self.reading()?;
+        environment.tables[table.place()].get(reader, key).map_err(|error| unreadable(&error))
+    }
+
+    /// LMDB takes no empty key, not even as a bound.
+    pub(super) fn range(&self, table: Stored, bounds: Bounds<'_>, order: Order) -> Result<Entries<'_>, Error> {
+        let bounds = match bounds {
+            (_, Bound::Included([]) | Bound::Excluded([])) => return Ok(Entries::Empty),
+            (Bound::Included([]) | Bound::Excluded([]), high) => (Bound::Unbounded, high),
+            bounds => bounds,
+        };
+        let (environment, reader) = self.reading()?;
+        let table = &environment.tables[table.place()];
+        let entries = match order {
+            Order::Forward => table.range(reader, &bounds).map(Entries::Forward),
+            Order::Backward => table.rev_range(reader, &bounds).map(Entries::Backward),
+        };
+        entries.map_err(|error| unreadable(&error))
+    }
+
+    pub(super) fn len(&self, table: Stored) -> Result<u64, Error> {
+        let (environment, reader) = self.reading()?;
+        environment.tables[table.place()].len(reader).map_err(|error| unreadable(&error))
+    }
+
+    pub(super) fn settle(&mut self, failed: Option<&CommitError>) {
+        self.reader.take();
+        let Some(error) = failed else { return };
+        self.environment = None;
+        let wanted = if *error == CommitError::MapFull { self.map_size.saturating_mul(2) } else { self.map_size };
+        // If a larger map is refused, the old one is still better than none.
+        let open = |map_size| Environment::open(&self.dir, map_size, self.partitions);
+        if let Ok((environment, map_size)) = open(wanted).or_else(|_| open(self.map_size)) {
+            self.map_size = map_size;
+            self.environment = Some(Arc::new(environment));
+        }
+    }
+
+    pub(super) fn stats(&self, stats: &mut Stats) -> Result<(), Error> {
+        let (environment, reader) = self.reading()?;
+        let chunks = environment.tables[Stored::Table(Table::Chunks).place()];
+        let chunks = chunks.stat(reader).map_err(|error| unreadable(&error))?;
+        stats.file_bytes = environment.env.real_disk_size().map_err(|error| unreadable(&error))?;
+        stats.map_bytes = self.map_size;
+        stats.page_bytes = u64::from(chunks.page_size);
+        stats.pages = environment.env.info().last_page_number as u64 + 1;
+        stats.chunks_depth = chunks.depth;
+        Ok(())
+    }
+}
