@@ -16,6 +16,7 @@
 use std::cell::OnceCell;
 use std::io::ErrorKind;
 use std::ops::Bound;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
@@ -101,11 +102,21 @@ impl Environment {
     pub(super) fn commit(&self, frozen: &Frozen) -> Result<(), CommitError> {
         self.write(frozen).map_err(|error| match &error {
             heed::Error::Mdb(MdbError::MapFull) => CommitError::MapFull,
-            heed::Error::Io(io) if matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-                CommitError::DiskFull(error.to_string())
-            }
+            heed::Error::Io(io) if is_full(io) || self.has_no_room() => CommitError::DiskFull(error.to_string()),
             _ => CommitError::Failed(error.to_string()),
         })
+    }
+
+    /// LMDB calls it EIO when only a part of a write found room, so after an error the end of the file is tried. What lies
+    /// there is nothing to LMDB, and nobody else writes: the owner has one commit at a time.
+    fn has_no_room(&self) -> bool {
+        let try_end = || {
+            let file = self.env.try_clone_inner_file().map_err(|_| io::Error::from(ErrorKind::Other))?;
+            let length = file.metadata()?.len();
+            let tried = file.write_all_at(&[0; ROOM], length);
+            file.set_len(length).and(tried)
+        };
+        try_end().is_err_and(|error: io::Error| is_full(&error))
     }
 
     fn write(&self, frozen: &Frozen) -> heed::Result<()> {
@@ -119,6 +130,13 @@ impl Environment {
         }
         txn.commit()
     }
+}
+
+/// What LMDB writes at once at least, when it was short of room.
+const ROOM: usize = 1 << 18;
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn create_tables(env: &Env<WithoutTls>, partitions: u32) -> heed::Result<Tables> {
