@@ -133,6 +133,29 @@ fn a_full_map_grows_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_store_that_went_away_and_came_back_loses_nothing() {
+    let dir = tempdir().unwrap();
+    let small = Store::Lmdb { dir: dir.path().to_owned(), map_size: 1 << 19 };
+    let mut index = Index::open(&small, PARTITIONS).unwrap();
+    fill(&mut index, 0..1);
+    commit(&mut index, 1);
+    fill(&mut index, 1..10_000);
+    let try_commit = |index: &mut Index| index.freeze(checkpoint(2)).map(|commit| index.finish(commit.run())).unwrap();
+    let (here, away) = (dir.path().join("index"), dir.path().join("away"));
+    fs::rename(&here, &away).unwrap();
+    assert!(matches!(try_commit(&mut index), Err(CommitError::MapFull)), "and a larger map can't be opened");
+    assert!(matches!(index.chunk(&name(0)), Err(Error::Unreadable(_))));
+    assert_eq!(index.chunk(&name(9_999)).unwrap(), Some(entry(9_999)), "the layers are there");
+    fs::create_dir(&here).unwrap();
+    assert!(matches!(try_commit(&mut index), Err(CommitError::Failed(_))), "an empty directory is not the index");
+    fs::remove_dir_all(&here).unwrap();
+    fs::rename(&away, &here).unwrap();
+    while try_commit(&mut index).is_err() {}
+    assert_eq!(index.checkpoint(), Some(checkpoint(2)));
+    (0..10_000).for_each(|number| assert_eq!(index.chunk(&name(number)).unwrap(), Some(entry(number))));
+}
+
+#[test]
 #[ignore = "needs an empty file system of about 8 MiB (a tmpfs will do): name it in CAIRN_SMALL_DIR"]
 fn a_full_disk_is_told_from_a_broken_one_and_nothing_is_lost() {
     let dir = tempfile::tempdir_in(env::var("CAIRN_SMALL_DIR").expect("a small file system")).unwrap();

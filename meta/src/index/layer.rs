@@ -92,8 +92,8 @@ const ENTRY_BYTES: usize = 2 * size_of::<Small>() * 3 / 2;
 #[derive(Default)]
 pub(super) struct Layer {
     tables: [Entries; Table::ALL.len()],
-    /// Which chunks are surely not here: a layer has few of a lane's chunks, and a search in vain costs more than a
-    /// quarter of one in LMDB.
+    /// Which chunks are surely not here: a layer has few of a lane's chunks, and a search in vain costs a third to a half
+    /// of one in LMDB.
     chunks: Filter,
     heap_bytes: usize,
 }

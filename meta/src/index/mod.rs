@@ -61,7 +61,8 @@ pub const PARTITIONS: u32 = 4096;
 
 /// The index of one lane.
 ///
-/// Reads take `&self` and updates `&mut self`, so what a read hands to its closure can't change under it.
+/// Reads take `&self` and updates `&mut self`, so what a read hands to its closure can't change under it. It may be moved
+/// to another thread (opening takes a while), never shared.
 pub struct Index {
     backend: Backend,
     /// Updates since the last freeze.
@@ -458,8 +459,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_helper_holds_may_go_to_its_thread() {
+    fn what_a_helper_makes_or_holds_may_change_threads() {
         fn is_send<T: Send>() {}
+        is_send::<Result<Index, OpenError>>();
         is_send::<Commit>();
         is_send::<Committed>();
         is_send::<Retired>();

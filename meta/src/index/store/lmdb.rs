@@ -11,15 +11,20 @@
 //! The same after any other failure, as LMDB refuses to go on after some.
 
 #![allow(unsafe_code, reason = "whoever maps a file must promise that nobody else changes it")]
-#![allow(clippy::disallowed_methods, reason = "LMDB makes its file in a directory that must be there already")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "LMDB makes its file in a directory that must be there already, and syncs no names"
+)]
 
 use std::cell::OnceCell;
+use std::fs::{self, File};
+use std::io;
 use std::io::ErrorKind;
 use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoRange, RoRevRange, RoTxn, RwTxn, WithoutTls};
@@ -53,7 +58,7 @@ pub(super) fn clear(lane: &Path) -> Result<(), OpenError> {
     for file in FILES {
         match fs::remove_file(dir.join(file)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(OpenError::System { dir, reason: error.to_string() });
+                return Err(system(&dir, &error));
             }
             _ => {}
         }
@@ -86,11 +91,15 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    fn open(dir: &Path, map_size: u64, partitions: u32) -> Result<(Self, u64), OpenError> {
+    /// An empty one is made for so many partitions; `None` for them: it must be there.
+    fn open(dir: &Path, map_size: u64, partitions: Option<u32>) -> Result<(Self, u64), OpenError> {
         let (env, map_size) = open_environment(dir, map_size).map_err(|error| refused(dir, &error))?;
         make_whole(&env).map_err(|reason| unusable(dir, reason))?;
-        let tables = if env.unnamed_database_stat().entries == 0 {
-            create_tables(&env, partitions).map_err(|error| refused(dir, &error))?
+        let is_empty = env.unnamed_database_stat().entries == 0;
+        let tables = if let (true, Some(partitions)) = (is_empty, partitions) {
+            let created = create_tables(&env, partitions).map_err(|error| refused(dir, &error))?;
+            sync_names(dir).map_err(|error| system(dir, &error))?;
+            created
         } else {
             let found = open_tables(&env).map_err(|error| refused(dir, &error))?;
             found.ok_or_else(|| unusable(dir, "it lacks tables: something else made it".to_owned()))?
@@ -137,6 +146,11 @@ const ROOM: usize = 1 << 18;
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// LMDB syncs its file, not the file's name, and nobody syncs the name of the directory.
+fn sync_names(dir: &Path) -> io::Result<()> {
+    [Some(dir), dir.parent()].into_iter().flatten().try_for_each(|dir| File::open(dir)?.sync_all())
 }
 
 fn create_tables(env: &Env<WithoutTls>, partitions: u32) -> heed::Result<Tables> {
@@ -189,12 +203,14 @@ fn unusable(dir: &Path, reason: String) -> OpenError {
     OpenError::Unusable { dir: dir.to_owned(), reason }
 }
 
+fn system(dir: &Path, error: &io::Error) -> OpenError {
+    OpenError::System { dir: dir.to_owned(), reason: error.to_string() }
+}
+
 fn refused(dir: &Path, error: &heed::Error) -> OpenError {
     match error {
         heed::Error::EnvAlreadyOpened => OpenError::InUse(dir.to_owned()),
-        heed::Error::Io(io) if io.kind() != ErrorKind::UnexpectedEof => {
-            OpenError::System { dir: dir.to_owned(), reason: error.to_string() }
-        }
+        heed::Error::Io(error) => system(dir, error),
         _ => unusable(dir, error.to_string()),
     }
 }
@@ -207,7 +223,6 @@ pub(super) fn unreadable(error: &heed::Error) -> Error {
 pub(crate) struct Home {
     dir: PathBuf,
     map_size: u64,
-    partitions: u32,
     /// `None` while it can't be opened again after a failed commit.
     environment: Option<Arc<Environment>>,
     reader: OnceCell<RoTxn<'static, WithoutTls>>,
@@ -218,9 +233,9 @@ impl Home {
         let dir = lane.join(DIR);
         fs::create_dir(&dir)
             .or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
-            .map_err(|error: io::Error| OpenError::System { dir: dir.clone(), reason: error.to_string() })?;
-        let (environment, map_size) = Environment::open(&dir, map_size, partitions)?;
-        Ok(Self { dir, map_size, partitions, environment: Some(Arc::new(environment)), reader: OnceCell::new() })
+            .map_err(|error| system(&dir, &error))?;
+        let (environment, map_size) = Environment::open(&dir, map_size, Some(partitions))?;
+        Ok(Self { dir, map_size, environment: Some(Arc::new(environment)), reader: OnceCell::new() })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -277,7 +292,7 @@ impl Home {
         self.environment = None;
         let wanted = if *error == CommitError::MapFull { self.map_size.saturating_mul(2) } else { self.map_size };
         // If a larger map is refused, the old one is still better than none.
-        let open = |map_size| Environment::open(&self.dir, map_size, self.partitions);
+        let open = |map_size| Environment::open(&self.dir, map_size, None);
         if let Ok((environment, map_size)) = open(wanted).or_else(|_| open(self.map_size)) {
             self.map_size = map_size;
             self.environment = Some(Arc::new(environment));
