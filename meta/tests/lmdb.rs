@@ -150,7 +150,7 @@ fn a_store_that_went_away_and_came_back_loses_nothing() {
     assert!(matches!(try_commit(&mut index), Err(CommitError::Failed(_))), "an empty directory is not the index");
     fs::remove_dir_all(&here).unwrap();
     fs::rename(&away, &here).unwrap();
-    while try_commit(&mut index).is_err() {}
+    assert!((0..10).any(|_| try_commit(&mut index).is_ok()), "opened again, then with a larger map");
     assert_eq!(index.checkpoint(), Some(checkpoint(2)));
     (0..10_000).for_each(|number| assert_eq!(index.chunk(&name(number)).unwrap(), Some(entry(number))));
 }
