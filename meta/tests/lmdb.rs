@@ -133,6 +133,16 @@ fn a_full_map_grows_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_map_too_large_for_the_machine_is_made_smaller() {
+    let dir = tempdir().unwrap();
+    let mut index = Index::open(&Store::Lmdb { dir: dir.path().to_owned(), map_size: u64::MAX }, PARTITIONS).unwrap();
+    fill(&mut index, 0..100);
+    commit(&mut index, 1);
+    let stats = index.stats().unwrap();
+    assert!((1 << 30..1 << 58).contains(&stats.map_bytes), "{stats:?}");
+}
+
+#[test]
 fn a_store_that_went_away_and_came_back_loses_nothing() {
     let dir = tempdir().unwrap();
     let small = Store::Lmdb { dir: dir.path().to_owned(), map_size: 1 << 19 };

@@ -332,9 +332,9 @@ impl Index {
         Ok(digest)
     }
 
-    /// Freezes the active layer and hands out the commit of it. `checkpoint` must cover all updates so far. If the last
-    /// commit failed or was dropped, it is handed out again, under its own checkpoint. `None`: a commit is in flight, or
-    /// there is nothing to commit.
+    /// Freezes the active layer and hands out the commit of it. What the log has before `checkpoint` must all be in the
+    /// index by now; some of what comes after may be too, as replay does no harm twice. If the last commit failed or was
+    /// dropped, it is handed out again, under its own checkpoint. `None`: a commit is in flight, or there is nothing new.
     pub fn freeze(&mut self, checkpoint: Checkpoint) -> Option<Commit> {
         if self.is_committing() {
             return None;
