@@ -4,7 +4,8 @@
 //! crate runs on bare metal (glommio), in a container that forbids `io_uring` (monoio on epoll), and in a
 //! deterministic world made from a seed (`sim`), without a line changed.
 //!
-//! What it is not: it knows no chunk, no key and no peer; it has no opinion on formats or protocols.
+//! What it is not: it knows no key and no peer, and has no opinion on protocols. The one format it knows is that of
+//! the chunk log ([`log`]), which is written the way it is because of what disks and `io_uring` do.
 //!
 //! ```text
 //!   task  time  fs  net  mesh  blocking  rng  Block        the face: concrete types
@@ -32,6 +33,7 @@
 pub mod block;
 pub mod blocking;
 pub mod fs;
+pub mod log;
 pub mod mesh;
 pub mod net;
 pub mod rng;
@@ -39,6 +41,7 @@ pub mod shutdown;
 pub mod task;
 pub mod time;
 
+mod bell;
 mod core;
 mod driver;
 mod exec;
@@ -50,6 +53,7 @@ pub mod reference;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+pub use bell::Bell;
 pub use block::{Block, BlockMut};
 pub use runtime::{Config, CoreId, DriverChoice, Pin, StartError, cores, here, run, run_one};
 pub use shutdown::Shutdown;

@@ -6,6 +6,7 @@
 //! not anybody still waits.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
@@ -26,8 +27,12 @@ pub(crate) struct Ring {
     slots: RefCell<Slab<Slot>>,
     /// Entries written since the last submission.
     queued: Cell<usize>,
+    /// Bytes that they read and write.
+    queued_bytes: Cell<usize>,
     /// File operations the kernel works on.
     under_way: Limit,
+    /// The kernel can leave out completions of what succeeded.
+    skips: bool,
     /// Signalled with each completion, if the driver sleeps elsewhere.
     done: OnceCell<EventFd>,
     /// Ends a sleep on this ring from outside.
@@ -60,6 +65,17 @@ enum Hold {
     Bell(Box<u64>),
 }
 
+impl Hold {
+    /// Bytes that are read or written.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Read(block, _) => block.len(),
+            Self::Write(blocks, _) | Self::WriteVectored(blocks, ..) => blocks.iter().map(|block| block.len()).sum(),
+            Self::Nothing | Self::File(_) | Self::Bell(_) => 0,
+        }
+    }
+}
+
 enum Slot {
     Waiting {
         waker: Waker,
@@ -75,6 +91,10 @@ enum Slot {
         hold: Hold,
     },
 }
+
+/// Queued operations of so many bytes don't wait for the end of a batch of tasks. If they did, tasks that sum up what
+/// they read would have the disk idle meanwhile, and then the processor.
+const AT_ONCE: usize = 16 << 10;
 
 /// Marks completions that nobody waits for.
 const IGNORED: u64 = u64::MAX;
@@ -98,10 +118,13 @@ impl Ring {
             // drained before its core lets go of the pool.
             unsafe { uring.submitter().register_buffers(&[buffer]) }.is_ok()
         });
+        let skips = uring.params().is_feature_skip_cqe_on_success();
         let ring = Self {
+            skips,
             uring: RefCell::new(uring),
             slots: RefCell::default(),
             queued: Cell::new(0),
+            queued_bytes: Cell::new(0),
             under_way: Limit::new(entries as usize),
             done: OnceCell::new(),
             bell,
@@ -216,25 +239,41 @@ impl Ring {
 
     /// Writes the blocks one after the other at `offset`; gives them back with the number of bytes written.
     pub async fn write(&self, fd: &Arc<OwnedFd>, blocks: Vec<Block>, offset: u64) -> (io::Result<usize>, Vec<Block>) {
-        let file = types::Fd(fd.as_raw_fd());
-        let (entry, hold) = if let [block] = blocks.as_slice() {
-            let len = u32::try_from(block.len()).expect("blocks are smaller than 4 GiB");
-            let entry = if block.is_registered() {
-                opcode::WriteFixed::new(file, block.as_ptr(), len, 0).offset(offset).build()
-            } else {
-                opcode::Write::new(file, block.as_ptr(), len).offset(offset).build()
-            };
-            (entry, Hold::Write(blocks, fd.clone()))
-        } else {
-            let vector: Vec<libc::iovec> = blocks
-                .iter()
-                .map(|block| libc::iovec { iov_base: block.as_ptr().cast_mut().cast(), iov_len: block.len() })
-                .collect();
-            let count = u32::try_from(vector.len()).expect("fewer blocks than IOV_MAX");
-            let entry = opcode::Writev::new(file, vector.as_ptr(), count).offset(offset).build();
-            (entry, Hold::WriteVectored(blocks, vector, fd.clone()))
-        };
+        let (entry, hold) = write_entry(fd, blocks, offset);
         match self.operate(entry, hold).await {
+            (result, Hold::Write(blocks, _) | Hold::WriteVectored(blocks, ..)) => (result, blocks),
+            _ => unreachable!("an operation gives back what it was given"),
+        }
+    }
+
+    /// Writes the blocks and makes the file's data durable, without a way to the core and back in between. Gives the
+    /// blocks back; false: they were not written as a whole, and nothing was made durable.
+    ///
+    /// NOTE: `RWF_DSYNC` would be one operation, and faster on an idle machine. But the kernel flushes then on a worker
+    /// that is bound to one processor: if something computes there, each write takes until the scheduler's next tick.
+    pub async fn write_and_sync(
+        &self,
+        fd: &Arc<OwnedFd>,
+        blocks: Vec<Block>,
+        offset: u64,
+    ) -> (io::Result<bool>, Vec<Block>) {
+        let _permit = self.under_way.permit().await;
+        let (write, hold) = write_entry(fd, blocks, offset);
+        // A write that is short or fails cancels the sync, whose result is all that is looked at.
+        let skip = if self.skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
+        let write = write.flags(squeue::Flags::IO_LINK | skip).user_data(IGNORED);
+        let mut given = Some((write, hold));
+        let key = poll_fn(|cx| {
+            let (write, hold) = given.take().expect("polled once");
+            Poll::Ready(self.push_linked(&write, &sync_entry(fd), cx.waker(), hold))
+        })
+        .await;
+        let result = match (Operation { ring: self, state: State::Submitted(key) }).await {
+            (Ok(_), hold) => (Ok(true), hold),
+            (Err(error), hold) if error.raw_os_error() == Some(libc::ECANCELED) => (Ok(false), hold),
+            (Err(error), hold) => (Err(error), hold),
+        };
+        match result {
             (result, Hold::Write(blocks, _) | Hold::WriteVectored(blocks, ..)) => (result, blocks),
             _ => unreachable!("an operation gives back what it was given"),
         }
@@ -242,8 +281,7 @@ impl Ring {
 
     /// Makes the file's data durable.
     pub async fn sync_data(&self, fd: &Arc<OwnedFd>) -> io::Result<()> {
-        let entry = opcode::Fsync::new(types::Fd(fd.as_raw_fd())).flags(types::FsyncFlags::DATASYNC).build();
-        self.operate(entry, Hold::File(fd.clone())).await.0.map(|_| ())
+        self.operate(sync_entry(fd), Hold::File(fd.clone())).await.0.map(|_| ())
     }
 
     /// Runs one file operation, after others if too many are under way.
@@ -258,12 +296,26 @@ impl Ring {
         key
     }
 
+    /// Queues `second`, which begins when `first` is done; both work on what is held.
+    fn push_linked(&self, first: &squeue::Entry, second: &squeue::Entry, waker: &Waker, hold: Hold) -> usize {
+        let bytes = hold.bytes();
+        let key = self.slots.borrow_mut().insert(Slot::Waiting { waker: waker.clone(), hold });
+        self.push_all(&[first.clone(), second.clone().user_data(key as u64)]);
+        self.submit_if_much(bytes);
+        key
+    }
+
     fn push_raw(&self, entry: &squeue::Entry) {
+        self.push_all(std::slice::from_ref(entry));
+    }
+
+    /// Queues entries side by side: a submission between them would break their link.
+    fn push_all(&self, entries: &[squeue::Entry]) {
         loop {
-            // SAFETY: what the entry points at is kept in its slot until the completion is reaped.
-            let pushed = unsafe { self.uring.borrow_mut().submission().push(entry) };
+            // SAFETY: what the entries point at is kept in its slot until the last one's completion is reaped.
+            let pushed = unsafe { self.uring.borrow_mut().submission().push_multiple(entries) };
             if pushed.is_ok() {
-                self.queued.set(self.queued.get() + 1);
+                self.queued.set(self.queued.get() + entries.len());
                 return;
             }
             self.submit(0);
@@ -283,12 +335,21 @@ impl Ring {
         }
     }
 
+    /// Submits if so much is queued that the disk had better begin: tasks of this batch may compute for a while.
+    fn submit_if_much(&self, bytes: usize) {
+        self.queued_bytes.set(self.queued_bytes.get() + bytes);
+        if self.queued_bytes.get() >= AT_ONCE {
+            self.submit(0);
+        }
+    }
+
     fn enter(&self, wait_for: usize) {
         let submitted = self.uring.borrow().submitter().submit_and_wait(wait_for);
         self.submitted(submitted);
     }
 
     fn submitted(&self, result: io::Result<usize>) {
+        self.queued_bytes.set(0);
         match result {
             Ok(count) => self.queued.set(self.queued.get().saturating_sub(count)),
             // Busy: completions must be reaped first. Interrupted, or the time is over: the next turn goes on.
@@ -383,6 +444,31 @@ impl Drop for Ring {
     }
 }
 
+fn sync_entry(fd: &Arc<OwnedFd>) -> squeue::Entry {
+    opcode::Fsync::new(types::Fd(fd.as_raw_fd())).flags(types::FsyncFlags::DATASYNC).build()
+}
+
+/// A write of the blocks one after the other, and what must be held for it.
+fn write_entry(fd: &Arc<OwnedFd>, blocks: Vec<Block>, offset: u64) -> (squeue::Entry, Hold) {
+    let file = types::Fd(fd.as_raw_fd());
+    if let [block] = blocks.as_slice() {
+        let len = u32::try_from(block.len()).expect("blocks are smaller than 4 GiB");
+        let entry = if block.is_registered() {
+            opcode::WriteFixed::new(file, block.as_ptr(), len, 0).offset(offset).build()
+        } else {
+            opcode::Write::new(file, block.as_ptr(), len).offset(offset).build()
+        };
+        return (entry, Hold::Write(blocks, fd.clone()));
+    }
+    let vector: Vec<libc::iovec> = blocks
+        .iter()
+        .map(|block| libc::iovec { iov_base: block.as_ptr().cast_mut().cast(), iov_len: block.len() })
+        .collect();
+    let count = u32::try_from(vector.len()).expect("fewer blocks than IOV_MAX");
+    let entry = opcode::Writev::new(file, vector.as_ptr(), count).offset(offset).build();
+    (entry, Hold::WriteVectored(blocks, vector, fd.clone()))
+}
+
 /// A file operation, from its entry to its result. Dropped early, it goes on unheard.
 struct Operation<'a> {
     ring: &'a Ring,
@@ -403,7 +489,9 @@ impl Future for Operation<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::New(entry, hold) => {
+                let bytes = hold.bytes();
                 self.state = State::Submitted(self.ring.push(entry, cx.waker(), hold));
+                self.ring.submit_if_much(bytes);
                 Poll::Pending
             }
             State::Submitted(key) => match self.ring.poll_slot(key, cx) {

@@ -59,6 +59,12 @@ enum FileKind {
     Sim(sim::File),
 }
 
+/// See [`Dir::lock`].
+#[derive(Debug)]
+pub struct Lock {
+    _real: Option<real::Lock>,
+}
+
 impl Dir {
     /// Opens an existing directory.
     ///
@@ -132,6 +138,19 @@ impl Dir {
         each!(DirKind, self, dir => dir.sync().await)
     }
 
+    /// Locks the directory against every other process that does, until the lock is dropped or the process ends.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another holds it.
+    pub async fn lock(&self) -> io::Result<Lock> {
+        match &self.0 {
+            DirKind::Real(dir) => dir.lock().await.map(|lock| Lock { _real: Some(lock) }),
+            // A simulated node is the only process on its disks.
+            #[cfg(feature = "sim")]
+            DirKind::Sim(_) => Ok(Lock { _real: None }),
+        }
+    }
+
     /// Room on this directory's file system.
     ///
     /// # Errors
@@ -181,13 +200,25 @@ impl File {
     /// # Errors
     /// As [`File::write_at`].
     pub async fn write_vectored_at(&self, blocks: Vec<Block>, offset: u64) -> io::Result<()> {
-        for block in &blocks {
-            self.check_aligned(offset, block.len(), "write")?;
-            if !block.is_aligned(self.align()) {
-                return Err(unaligned("write", self.align()));
+        self.check_blocks(&blocks, offset)?;
+        each!(FileKind, self, file => file.write_at(blocks, offset).await)
+    }
+
+    /// Writes the blocks one after the other at `offset`, and makes them durable: sooner than a write and a
+    /// [`File::sync_data`] one after the other.
+    ///
+    /// # Errors
+    /// As [`File::write_at`] and [`File::sync_data`].
+    pub async fn write_durably_at(&self, blocks: Vec<Block>, offset: u64) -> io::Result<()> {
+        self.check_blocks(&blocks, offset)?;
+        match &self.0 {
+            FileKind::Real(file) => file.write_durably_at(blocks, offset).await,
+            #[cfg(feature = "sim")]
+            FileKind::Sim(file) => {
+                file.write_at(blocks, offset).await?;
+                file.sync_data().await
             }
         }
-        each!(FileKind, self, file => file.write_at(blocks, offset).await)
     }
 
     /// Makes everything written so far, and the length needed to read it, durable.
@@ -241,6 +272,25 @@ impl File {
     /// The unit of offsets and lengths in direct I/O here: a power of two, at most [`crate::block::ALIGN`].
     pub fn align(&self) -> usize {
         each!(FileKind, self, file => file.align())
+    }
+
+    fn check_blocks(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
+        for block in blocks {
+            self.check_aligned(offset, block.len(), "write")?;
+            if !block.is_aligned(self.align()) {
+                return Err(unaligned("write", self.align()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel's file, to map it; a simulated one has none.
+    pub(crate) fn descriptor(&self) -> Option<std::sync::Arc<std::os::fd::OwnedFd>> {
+        match &self.0 {
+            FileKind::Real(file) => Some(file.descriptor()),
+            #[cfg(feature = "sim")]
+            FileKind::Sim(_) => None,
+        }
     }
 
     fn check_aligned(&self, offset: u64, len: usize, what: &str) -> io::Result<()> {

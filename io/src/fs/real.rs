@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nix::fcntl::{AtFlags, FallocateFlags, OFlag, fallocate, openat, renameat};
+use nix::fcntl::{AtFlags, FallocateFlags, Flock, FlockArg, OFlag, fallocate, openat, renameat};
 use nix::sys::stat::Mode as Permissions;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -20,6 +20,9 @@ use crate::task::JoinError;
 
 /// Blocks written with one call of the kernel.
 const VECTOR_MAX: usize = libc::UIO_MAXIOV as usize;
+
+/// Held while it lives.
+pub(crate) type Lock = Flock<OwnedFd>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Dir {
@@ -100,6 +103,20 @@ impl Dir {
         io::Error::new(error.kind(), format!("can't {what} {}/{name}: {error}", self.path))
     }
 
+    pub async fn lock(&self) -> io::Result<Lock> {
+        let dir = self.clone();
+        blocking(move || {
+            // A descriptor of its own: the lock belongs to it, and goes when it is closed.
+            let fd = open_dir(Path::new(&*dir.path))?;
+            Flock::lock(fd, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+                let error = io::Error::from(errno);
+                let message = format!("can't lock {}: {error}; another process uses it", dir.path);
+                io::Error::new(error.kind(), message)
+            })
+        })
+        .await
+    }
+
     pub async fn list(&self) -> io::Result<Vec<String>> {
         let dir = self.clone();
         blocking(move || {
@@ -169,6 +186,10 @@ impl std::fmt::Debug for Inner {
 }
 
 impl File {
+    pub fn descriptor(&self) -> Arc<OwnedFd> {
+        self.0.fd.clone()
+    }
+
     pub async fn read_at(&self, mut block: BlockMut, offset: u64) -> io::Result<BlockMut> {
         let wanted = block.len();
         let mut have = 0;
@@ -201,6 +222,21 @@ impl File {
             // The thread panicked and took the block with it; reading panics for no input we know.
             Err(error) => panic!("reading failed in a way that lost its block: {error}"),
         }
+    }
+
+    pub async fn write_durably_at(&self, blocks: Vec<Block>, offset: u64) -> io::Result<()> {
+        let mut blocks = blocks;
+        if let Some(ring) = &self.0.ring
+            && (1..=VECTOR_MAX).contains(&blocks.len())
+        {
+            let done;
+            (done, blocks) = ring.write_and_sync(&self.0.fd, blocks, offset).await;
+            if done? {
+                return Ok(());
+            }
+        }
+        self.write_at(blocks, offset).await?;
+        self.sync_data().await
     }
 
     pub async fn write_at(&self, blocks: Vec<Block>, offset: u64) -> io::Result<()> {

@@ -143,9 +143,9 @@ pub enum ScratchError {
 /// program ends.
 #[derive(Debug)]
 pub struct Scratch {
-    file: File,
+    pub(super) file: File,
     bytes: u64,
-    uring: bool,
+    pub(super) uring: bool,
 }
 
 impl Scratch {
@@ -309,7 +309,7 @@ impl Scratch {
     }
 }
 
-fn open_ring(depth: usize) -> io::Result<IoUring> {
+pub(super) fn open_ring(depth: usize) -> io::Result<IoUring> {
     let entries = u32::try_from(depth).map_err(io::Error::other)?;
     IoUring::builder()
         .setup_single_issuer()
@@ -320,13 +320,13 @@ fn open_ring(depth: usize) -> io::Result<IoUring> {
 }
 
 /// Waits for the operations under way; if even that fails, their memory must stay the kernel's for ever.
-fn drain_or_leak(mut ring: IoUring, buffers: Vec<Buffer>, under_way: usize) {
+pub(super) fn drain_or_leak(mut ring: IoUring, buffers: Vec<Buffer>, under_way: usize) {
     if ring.submit_and_wait(under_way).is_err() || ring.completion().count() < under_way {
         std::mem::forget(buffers);
     }
 }
 
-fn check(result: i32, bytes: usize) -> io::Result<()> {
+pub(super) fn check(result: i32, bytes: usize) -> io::Result<()> {
     match usize::try_from(result) {
         Err(_) => Err(io::Error::from_raw_os_error(-result)),
         Ok(done) if done < bytes => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -334,7 +334,7 @@ fn check(result: i32, bytes: usize) -> io::Result<()> {
     }
 }
 
-fn check_dir(dir: &Path) -> Result<(), ScratchError> {
+pub(super) fn check_dir(dir: &Path) -> Result<(), ScratchError> {
     match fs::metadata(dir) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(ScratchError::NotADirectory(dir.to_owned())),
@@ -343,14 +343,14 @@ fn check_dir(dir: &Path) -> Result<(), ScratchError> {
 }
 
 /// A full disk is in nobody's interest: an eighth more than needed must be free.
-fn check_space(dir: &Path, bytes: u64) -> Result<(), ScratchError> {
+pub(super) fn check_space(dir: &Path, bytes: u64) -> Result<(), ScratchError> {
     let stat = nix::sys::statvfs::statvfs(dir).map_err(|errno| explain(dir, errno.into()))?;
     let free = stat.blocks_available() * stat.fragment_size();
     let needed = bytes.saturating_add(bytes / 8);
     if free >= needed { Ok(()) } else { Err(ScratchError::NoSpace { dir: dir.to_owned(), free, needed }) }
 }
 
-fn explain(dir: &Path, source: io::Error) -> ScratchError {
+pub(super) fn explain(dir: &Path, source: io::Error) -> ScratchError {
     let dir = dir.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound => ScratchError::Missing(dir),

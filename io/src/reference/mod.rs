@@ -5,6 +5,7 @@
 //! that comparing needs; its callers need none.
 
 mod disk;
+mod durable;
 mod machine;
 mod memory;
 mod net;
@@ -13,6 +14,7 @@ mod remote;
 mod watch;
 
 pub use disk::{Load, Offsets, Operation, Order, Place, Scratch, ScratchError};
+pub use durable::{Calls, Durable, ScratchDir};
 pub use machine::Machine;
 pub use memory::alloc_and_free;
 pub use net::{EchoServer, MESSAGE_BYTES, Sink, echo_crowd, echo_laps, send};

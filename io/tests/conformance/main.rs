@@ -7,6 +7,7 @@ mod blocks;
 mod files;
 mod harness;
 mod limits;
+mod log;
 mod mesh;
 mod network;
 mod tasks;

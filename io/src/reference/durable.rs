@@ -1,0 +1,208 @@
+//! Durable writes without us: the least that any log must do, in the cadence of a log.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use io_uring::squeue::Flags;
+use io_uring::{opcode, squeue, types};
+
+use super::disk::{Load, Offsets, Operation, Order, Scratch, ScratchError};
+use super::disk::{check, check_dir, check_space, drain_or_leak, explain, open_ring};
+use super::memory::Buffer;
+use super::watch::{Laps, Stop, Tally, Watch};
+
+/// Sequential writes over what was written before, and syncs alongside.
+#[derive(Clone, Copy, Debug)]
+pub struct Durable {
+    /// Bytes of one write.
+    pub bytes: usize,
+    /// Writes that no finished sync covers yet.
+    pub depth: usize,
+    /// Bytes from one sync to the next.
+    pub sync_bytes: u64,
+}
+
+/// How a single durable write is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// A write and a sync linked to it, with one call.
+    Ring,
+    /// `pwrite`, then `fdatasync`.
+    Plain,
+}
+
+/// Tells a sync's completion from those of writes.
+const SYNC: u64 = u64::MAX;
+
+impl Scratch {
+    /// Does `load` as fast as the kernel can. A write counts when a sync covers it; one sync is under way at a time, and
+    /// writes go on meanwhile.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn durable(&self, load: &Durable, stop: Stop) -> io::Result<Tally> {
+        let mut offsets = self.offsets(load.bytes);
+        let mut buffers: Vec<Buffer> = (0..load.depth).map(|_| Buffer::new(load.bytes)).collect();
+        if !self.uring {
+            return self.durable_by_calls(load, &mut offsets, &buffers[0], stop);
+        }
+        let mut ring = open_ring(load.depth + 1)?;
+        let watch = Watch::start(stop);
+        let mut free: Vec<usize> = (0..load.depth).collect();
+        // Buffers that are written, and those of them that the sync under way covers.
+        let (mut written, mut covered) = (Vec::new(), Vec::new());
+        let (mut writing, mut bytes, mut due) = (0, 0, load.sync_bytes);
+        loop {
+            let mut entries = Vec::new();
+            while !free.is_empty() && watch.another() {
+                let at = free.pop().expect("it isn't empty");
+                entries.push(self.write_entry(&buffers[at], offsets.next_offset()).user_data(at as u64));
+                writing += 1;
+            }
+            if covered.is_empty() && !written.is_empty() && (bytes >= due || writing == 0) {
+                entries.push(self.sync_entry().user_data(SYNC));
+                covered = std::mem::take(&mut written);
+                due += load.sync_bytes;
+            }
+            for entry in &entries {
+                // SAFETY: the buffers live until every operation is reaped, and nobody writes them; the file is open
+                // as long as `self` is borrowed.
+                unsafe { ring.submission().push(entry) }.expect("the ring has a place for each write and the sync");
+            }
+            let under_way = writing + usize::from(!covered.is_empty());
+            if under_way == 0 {
+                return Ok(watch.finish());
+            }
+            if let Err(error) = ring.submit_and_wait(1)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                drain_or_leak(ring, buffers, under_way);
+                return Err(error);
+            }
+            let (mut failed, mut reaped) = (None, 0);
+            for completion in ring.completion() {
+                reaped += 1;
+                if completion.user_data() == SYNC {
+                    failed = failed.or(check(completion.result(), 0).err());
+                    free.append(&mut covered);
+                } else {
+                    failed = failed.or(check(completion.result(), load.bytes).err());
+                    writing -= 1;
+                    bytes += load.bytes as u64;
+                    written.push(completion.user_data() as usize);
+                }
+            }
+            if let Some(error) = failed {
+                drain_or_leak(ring, std::mem::take(&mut buffers), under_way - reaped);
+                return Err(error);
+            }
+        }
+    }
+
+    fn durable_by_calls(
+        &self,
+        load: &Durable,
+        offsets: &mut Offsets,
+        buffer: &Buffer,
+        stop: Stop,
+    ) -> io::Result<Tally> {
+        let watch = Watch::start(stop);
+        let (mut bytes, mut due) = (0, load.sync_bytes);
+        while watch.another() {
+            self.file.write_all_at(buffer, offsets.next_offset())?;
+            bytes += load.bytes as u64;
+            if bytes >= due {
+                self.file.sync_data()?;
+                due += load.sync_bytes;
+            }
+        }
+        self.file.sync_data()?;
+        Ok(watch.finish())
+    }
+
+    /// Writes `bytes` and syncs them, one at a time.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn durable_laps(&self, bytes: usize, calls: Calls, stop: Stop) -> io::Result<Tally> {
+        let mut offsets = self.offsets(bytes);
+        let buffer = Buffer::new(bytes);
+        if calls == Calls::Plain || !self.uring {
+            let mut laps = Laps::start(stop);
+            while laps.another() {
+                self.file.write_all_at(&buffer, offsets.next_offset())?;
+                self.file.sync_data()?;
+            }
+            return Ok(laps.finish());
+        }
+        let mut ring = open_ring(2)?;
+        let mut laps = Laps::start(stop);
+        while laps.another() {
+            let write = self.write_entry(&buffer, offsets.next_offset()).flags(Flags::IO_LINK);
+            // SAFETY: the buffer and the file outlive the wait for both below.
+            unsafe { ring.submission().push_multiple(&[write, self.sync_entry().user_data(SYNC)]) }
+                .expect("the ring has two places");
+            let mut left = 2;
+            while left > 0 {
+                if let Err(error) = ring.submit_and_wait(left)
+                    && error.kind() != io::ErrorKind::Interrupted
+                {
+                    drain_or_leak(ring, vec![buffer], left);
+                    return Err(error);
+                }
+                for completion in ring.completion() {
+                    left -= 1;
+                    check(completion.result(), if completion.user_data() == SYNC { 0 } else { bytes })?;
+                }
+            }
+        }
+        Ok(laps.finish())
+    }
+
+    fn offsets(&self, bytes: usize) -> Offsets {
+        let load = Load { operation: Operation::Write, order: Order::Sequential, bytes, depth: 1 };
+        Offsets::new(&load, self.bytes())
+    }
+
+    fn write_entry(&self, buffer: &Buffer, offset: u64) -> squeue::Entry {
+        let file = types::Fd(self.file.as_raw_fd());
+        opcode::Write::new(file, buffer.as_ptr(), buffer.len() as u32).offset(offset).build()
+    }
+
+    fn sync_entry(&self) -> squeue::Entry {
+        opcode::Fsync::new(types::Fd(self.file.as_raw_fd())).flags(types::FsyncFlags::DATASYNC).build()
+    }
+}
+
+/// A directory to measure in, removed with all that is in it when this is dropped.
+#[derive(Debug)]
+pub struct ScratchDir(PathBuf);
+
+impl ScratchDir {
+    /// Makes one in `dir`, where so many bytes must be free.
+    ///
+    /// # Errors
+    /// If the directory can't take it.
+    pub fn create(dir: &Path, bytes: u64) -> Result<Self, ScratchError> {
+        check_dir(dir)?;
+        check_space(dir, bytes)?;
+        let path = dir.join(format!(".cairn-bench-{}.d", std::process::id()));
+        fs::create_dir(&path).map_err(|error| explain(dir, error))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ScratchDir {
+    fn drop(&mut self) {
+        // What can't be removed can't be helped; its name says where it comes from.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
