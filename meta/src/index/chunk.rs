@@ -57,8 +57,11 @@ impl ChunkEntry {
         bytes
     }
 
-    /// `Err` says what is wrong with the bytes.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+    /// Reads what the index stores of a chunk.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let bytes: &[u8; ENCODED] = match bytes {
             [VERSION, ..] => bytes.try_into().map_err(|_| "a chunk entry of version 1 has 26 bytes")?,
             [] => return Err("it is empty"),

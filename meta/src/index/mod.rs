@@ -133,10 +133,33 @@ impl Index {
             return Err(OpenError::PartitionCount(partitions));
         }
         let backend = Backend::open(store, partitions)?;
+        Self::load(backend, Some(partitions))
+    }
+
+    /// Opens an index that is there, with the number of partitions it has, and changes nothing on disk: what is put into it
+    /// stays in its overlay and can't be committed. `None` if there is none. The caller holds the lane's lock.
+    pub fn open_read_only(store: &Store) -> Result<Option<Self>, OpenError> {
+        Backend::open_read_only(store)?.map(|backend| Self::load(backend, None)).transpose()
+    }
+
+    /// An empty index without a store, to find out what one should be like: it can't be committed.
+    pub fn unstored(partitions: u32) -> Result<Self, OpenError> {
+        if !partitions.is_power_of_two() || partitions > PARTITIONS_MAX {
+            return Err(OpenError::PartitionCount(partitions));
+        }
+        let (backend, active, digests) = (Backend::Nothing, Layer::default(), Digests::new(partitions));
+        Ok(Self { backend, active, frozen: None, digests, checkpoint: None, commits: 0, commits_failed: 0 })
+    }
+
+    fn load(backend: Backend, partitions: Option<u32>) -> Result<Self, OpenError> {
         let unusable = |reason: String| OpenError::Unusable { dir: backend.dir(), reason };
         let (_, stored) = backend.facts().map_err(unusable)?;
+        let partitions = partitions.unwrap_or(stored);
         if stored != partitions {
             return Err(OpenError::Partitions { stored, asked: partitions });
+        }
+        if !partitions.is_power_of_two() || partitions > PARTITIONS_MAX {
+            return Err(unusable(format!("it says that there are {partitions} partitions")));
         }
         let digests = load_digests(&backend, partitions).map_err(unusable)?;
         let checkpoint = backend.checkpoint().map_err(|error| unusable(error.to_string()))?;

@@ -63,6 +63,12 @@ impl Scan {
         Self { order: Order::Backward, ..self }
     }
 
+    /// The keys behind this one, in a forward scan.
+    #[must_use]
+    pub fn after(self, key: &[u8]) -> Self {
+        Self { low: Bound::Excluded(key.to_vec()), ..self }
+    }
+
     pub(super) fn bounds(&self) -> Bounds<'_> {
         (self.low.as_ref().map(Vec::as_slice), self.high.as_ref().map(Vec::as_slice))
     }

@@ -27,7 +27,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoRange, RoRevRange, RoTxn, RwTxn, WithoutTls};
+use heed::{
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, RoRange, RoRevRange, RoTxn, RwTxn, WithoutTls,
+};
 
 use super::super::Stats;
 use super::super::commit::Frozen;
@@ -71,11 +73,18 @@ pub(super) fn clear(lane: &Path) -> Result<(), OpenError> {
 
 /// Opens the environment in a directory that exists; if there isn't so much address space, with a smaller map.
 pub(crate) fn open_environment(dir: &Path, map_size: u64) -> Result<(Env<WithoutTls>, u64), heed::Error> {
+    open_with(dir, map_size, EnvFlags::empty())
+}
+
+fn open_with(dir: &Path, map_size: u64, flags: EnvFlags) -> Result<(Env<WithoutTls>, u64), heed::Error> {
     let mut map_size = map_size.clamp(1, MAP_SIZE_MAX).next_multiple_of(MAP_UNIT);
     let floor = map_size.min(MAP_SIZE_MIN);
     loop {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(map_size as usize).max_dbs(Stored::COUNT as u32);
+        // SAFETY: the only flags besides none say that nothing is written, by someone who holds the lock on the lane's
+        // directory, or by its node on a disk that can't be written: nobody else writes, so LMDB needs no lock of its own.
+        unsafe { options.flags(flags) };
         // SAFETY: the lane's directory is locked by its node, so no other process changes the file; heed sees to it that
         // this one maps it once; and the lock file stays in use, so even a stray reader from outside does no harm.
         match unsafe { options.open(dir) } {
@@ -107,6 +116,16 @@ impl Environment {
             let found = open_tables(&env).map_err(|error| refused(dir, &error))?;
             found.ok_or_else(|| unusable(dir, "it lacks tables: something else made it".to_owned()))?
         };
+        Ok((Self { env, tables }, map_size))
+    }
+
+    /// Opens one that is there and changes nothing, not even a lock file.
+    fn open_read_only(dir: &Path, map_size: u64) -> Result<(Self, u64), OpenError> {
+        let flags = EnvFlags::READ_ONLY | EnvFlags::NO_LOCK;
+        let (env, map_size) = open_with(dir, map_size, flags).map_err(|error| refused(dir, &error))?;
+        check_whole(&env).map_err(|reason| unusable(dir, reason))?;
+        let tables = open_tables(&env).map_err(|error| refused(dir, &error))?;
+        let tables = tables.ok_or_else(|| unusable(dir, "it lacks tables: something else made it".to_owned()))?;
         Ok((Self { env, tables }, map_size))
     }
 
@@ -192,6 +211,12 @@ const UNWRITTEN_MAX: u64 = 4096;
 /// A page that is mapped but beyond the end of the file kills whoever reads it. LMDB leaves a few such pages by itself and
 /// never reads them; a file that was cut short has them in use. Behind a longer file they are zeros, which LMDB refuses.
 fn make_whole(env: &Env<WithoutTls>) -> Result<(), String> {
+    let (file, length, whole) = check_whole(env)?;
+    if length < whole { file.set_len(whole).map_err(|error| error.to_string()) } else { Ok(()) }
+}
+
+/// The file, its length, and the length it should have.
+fn check_whole(env: &Env<WithoutTls>) -> Result<(File, u64, u64), String> {
     let page = u64::from(env.unnamed_database_stat().page_size);
     let whole = (env.info().last_page_number as u64 + 1) * page;
     let file = env.try_clone_inner_file().map_err(|error| error.to_string())?;
@@ -199,7 +224,18 @@ fn make_whole(env: &Env<WithoutTls>) -> Result<(), String> {
     if length + UNWRITTEN_MAX * page < whole {
         return Err(format!("its file has {length} bytes and needs {whole}: it was cut short"));
     }
-    if length < whole { file.set_len(whole).map_err(|error| error.to_string()) } else { Ok(()) }
+    Ok((file, length, whole))
+}
+
+/// Reads a file from end to end: a page that the disk can't read would kill whoever touches it in the map.
+fn try_reading(path: &Path) -> io::Result<()> {
+    let (file, mut piece, mut at) = (File::open(path)?, vec![0; 1 << 20], 0);
+    loop {
+        match file.read_at(&mut piece, at)? {
+            0 => return Ok(()),
+            read => at += read as u64,
+        }
+    }
 }
 
 fn unusable(dir: &Path, reason: String) -> OpenError {
@@ -239,6 +275,19 @@ impl Home {
             .map_err(|error| system(&dir, &error))?;
         let (environment, map_size) = Environment::open(&dir, map_size, Some(partitions))?;
         Ok(Self { dir, map_size, environment: Some(Arc::new(environment)), reader: OnceCell::new() })
+    }
+
+    /// Opens one that is there to read it; `None` if there is none.
+    pub(super) fn open_read_only(lane: &Path, map_size: u64) -> Result<Option<Self>, OpenError> {
+        let dir = lane.join(DIR);
+        match fs::metadata(dir.join(FILES[0])) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(system(&dir, &error)),
+        }
+        try_reading(&dir.join(FILES[0])).map_err(|error| system(&dir, &error))?;
+        let (environment, map_size) = Environment::open_read_only(&dir, map_size)?;
+        Ok(Some(Self { dir, map_size, environment: Some(Arc::new(environment)), reader: OnceCell::new() }))
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -296,7 +345,10 @@ impl Home {
         let wanted = if *error == CommitError::MapFull { self.map_size.saturating_mul(2) } else { self.map_size };
         // If a larger map is refused, the old one is still better than none.
         let open = |map_size| Environment::open(&self.dir, map_size, None);
-        if let Ok((environment, map_size)) = open(wanted).or_else(|_| open(self.map_size)) {
+        let opened = open(wanted).or_else(|_| open(self.map_size));
+        // On a disk that became read-only reads go on, and commits keep failing.
+        let opened = opened.or_else(|_| Environment::open_read_only(&self.dir, self.map_size));
+        if let Ok((environment, map_size)) = opened {
             self.map_size = map_size;
             self.environment = Some(Arc::new(environment));
         }

@@ -95,9 +95,20 @@ pub(super) enum Backend {
     Lmdb(lmdb::Home),
     #[cfg(feature = "sim")]
     Memory(Memory),
+    /// Empty for ever: what is put into the index stays in its overlay.
+    Nothing,
 }
 
 impl Backend {
+    /// Opens a store that is there, to read it and change nothing; `None` if there is none.
+    pub(super) fn open_read_only(store: &Store) -> Result<Option<Self>, OpenError> {
+        match store {
+            Store::Lmdb { dir, map_size } => Ok(lmdb::Home::open_read_only(dir, *map_size)?.map(Self::Lmdb)),
+            #[cfg(feature = "sim")]
+            Store::Memory(memory) => Ok(Some(Self::Memory(memory.clone()))),
+        }
+    }
+
     /// Opens the store; an empty one is made for so many partitions.
     pub(super) fn open(store: &Store, partitions: u32) -> Result<Self, OpenError> {
         match store {
@@ -116,6 +127,7 @@ impl Backend {
             Self::Lmdb(home) => home.dir().to_owned(),
             #[cfg(feature = "sim")]
             Self::Memory(_) => PathBuf::from("memory"),
+            Self::Nothing => PathBuf::new(),
         }
     }
 
@@ -129,6 +141,7 @@ impl Backend {
             Self::Lmdb(home) => Ok(home.get(table, key)?.map(read)),
             #[cfg(feature = "sim")]
             Self::Memory(memory) => Ok(memory.get(table, key).as_deref().map(read)),
+            Self::Nothing => Ok(None),
         }
     }
 
@@ -145,6 +158,7 @@ impl Backend {
             Self::Lmdb(home) => home.range(table, bounds, order),
             #[cfg(feature = "sim")]
             Self::Memory(memory) => Ok(Entries::Copied(memory.range(table, bounds, order, limit).into_iter())),
+            Self::Nothing => Ok(Entries::Empty),
         }
     }
 
@@ -153,6 +167,7 @@ impl Backend {
             Self::Lmdb(home) => home.len(table),
             #[cfg(feature = "sim")]
             Self::Memory(memory) => Ok(memory.len(table)),
+            Self::Nothing => Ok(0),
         }
     }
 
@@ -182,6 +197,7 @@ impl Backend {
             Self::Lmdb(home) => home.environment().map_or(Writer::None, Writer::Lmdb),
             #[cfg(feature = "sim")]
             Self::Memory(memory) => Writer::Memory(memory.clone()),
+            Self::Nothing => Writer::None,
         }
     }
 
@@ -191,6 +207,7 @@ impl Backend {
             Self::Lmdb(home) => home.settle(failed),
             #[cfg(feature = "sim")]
             Self::Memory(_) => {}
+            Self::Nothing => {}
         }
     }
 
@@ -199,6 +216,7 @@ impl Backend {
             Self::Lmdb(home) => home.stats(stats),
             #[cfg(feature = "sim")]
             Self::Memory(_) => Ok(()),
+            Self::Nothing => Ok(()),
         }
     }
 }
@@ -208,7 +226,7 @@ pub(super) enum Writer {
     Lmdb(Arc<lmdb::Environment>),
     #[cfg(feature = "sim")]
     Memory(Memory),
-    /// The store could not be opened again after a failure.
+    /// The store could not be opened again after a failure, or is none.
     None,
 }
 

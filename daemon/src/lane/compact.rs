@@ -1,0 +1,238 @@
+//! Compaction: live records of mostly dead segments are written again at the head of the log, and the segments freed.
+//!
+//! Safe against a crash at every step: copies are ordinary records, durable before anything is freed; a segment is freed only
+//! when the index is committed beyond it, so that no recovery reads it again. A drop moves on with its segment's
+//! other records for as long as the record it drops is there to come back.
+
+use std::cmp::Reverse;
+
+use cairn_io::log::format::Drop;
+use cairn_io::log::{Damage, Found, Kind, Payload, ReadError, Record, Room, Step};
+use cairn_meta::index::ChunkId;
+
+use super::records::claimed_by;
+use super::{Lane, LaneError, Underway};
+use crate::actor::{Actor, Context, Failure, Stopped, Wake};
+
+/// Segments with at most this share of live bytes are worth rewriting while there is room.
+const LIVE_MAX_PERCENT: u64 = 60;
+/// And while there is hardly any.
+const LIVE_MAX_FULL_PERCENT: u64 = 90;
+/// Records copied at once.
+const COPIES_MAX: usize = 16;
+
+/// What a compaction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Records written again, and their bytes.
+    pub copied: u64,
+    /// See `copied`.
+    pub copied_bytes: u64,
+    /// Bytes of the segment that were read.
+    pub read_bytes: u64,
+    /// Whether the segment is free now. It isn't if something in it is damaged.
+    pub is_freed: bool,
+    /// What couldn't be read in it.
+    pub damage: Vec<Damage>,
+}
+
+/// A segment that is worth compacting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Which.
+    pub segment: u64,
+    /// Bytes that would be written again, about.
+    pub kept: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// The actor.
+pub struct Compact {
+    /// The lane.
+    pub lane: Lane,
+}
+
+/// What may be asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompactMessage {
+    /// Look for something to do now.
+    Look,
+}
+
+impl Actor for Compact {
+    type Message = CompactMessage;
+
+    async fn run(self, mut context: Context<Self::Message>) -> Result<(), Failure> {
+        loop {
+            match context.next().await {
+                Wake::Stop => return Ok(()),
+                Wake::Message(CompactMessage::Look) | Wake::Due => {}
+            }
+            while let Some(Planned { segment, kept, bytes }) = self.lane.compaction_plan().first().copied() {
+                let why = format!("{kept} of its {bytes} bytes are still needed");
+                context.status().working(format!("segment {segment}"), why);
+                let done = self.lane.compact_paying(segment, async |bytes| context.pay(bytes, 1).await).await?;
+                let Some(done) = done else { return Ok(()) };
+                if !done.is_freed {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Lane {
+    /// The segments that are worth compacting, best first: where most room is won for the bytes that must be copied, the
+    /// older the better. What the actor would do, without doing it.
+    pub fn compaction_plan(&self) -> Vec<Planned> {
+        let committed = self.status().committed.segment.min(self.0.log.head_segment());
+        let segments = self.0.log.segments();
+        // The log has room for as long as something fits into its last segment; that is too late.
+        let has_room = self.0.log.segment_counts().1 > self.0.log.options().reserve;
+        let most = if has_room { LIVE_MAX_PERCENT } else { LIVE_MAX_FULL_PERCENT };
+        let bytes = u64::from(self.0.log.superblock().segment_bytes);
+        let sealed = segments.iter().filter(|segment| segment.number < committed && !self.is_given_up(segment.number));
+        let plan = |segment: u64| {
+            let kept = self.0.state.usage_of(segment).kept(segments.len() as u64);
+            // Cost and benefit of log-structured file systems: room won times age over bytes read and written.
+            let room_and_age = u128::from(bytes.saturating_sub(kept)) * u128::from(committed - segment);
+            let score = room_and_age * 1024 / u128::from(bytes + kept);
+            (kept * 100 <= bytes * most).then_some((score, Planned { segment, kept, bytes }))
+        };
+        let mut plans: Vec<_> = sealed.filter_map(|segment| plan(segment.number)).collect();
+        plans.sort_unstable_by_key(|(score, planned)| (Reverse(*score), planned.segment));
+        plans.into_iter().map(|(_, planned)| planned).collect()
+    }
+
+    /// Compacts one segment.
+    ///
+    /// # Errors
+    /// Poisoned, no room even in the reserve, or if the disk fails; the segment is then as good as before.
+    pub async fn compact(&self, segment: u64) -> Result<Compacted, LaneError> {
+        let done = self.compact_paying(segment, async |_| Ok(())).await?;
+        Ok(done.unwrap_or_default())
+    }
+
+    /// Compacts one segment, paying for each piece before it is read or written; `None` if it was to stop meanwhile.
+    async fn compact_paying(
+        &self,
+        segment: u64,
+        pay: impl AsyncFn(u64) -> Result<(), Stopped>,
+    ) -> Result<Option<Compacted>, LaneError> {
+        let mut done = Compacted::default();
+        let mut copies = Underway::default();
+        let mut scanner = self.0.log.scan(segment, None)?;
+        let mut paid = 0;
+        while let Some(step) = scanner.next().await? {
+            let ahead = scanner.offset() as u64;
+            if ahead > paid {
+                if pay(ahead - paid).await.is_err() {
+                    return Ok(None);
+                }
+                paid = ahead;
+            }
+            let found = match step {
+                Step::Record(found) => found,
+                Step::Damage(damage) => {
+                    done.damage.push(damage);
+                    continue;
+                }
+            };
+            if !self.is_needed(&found)? {
+                continue;
+            }
+            let id = claimed_by(found.kind, &found.id);
+            if !copies.claims.iter().any(|claim| claim.id == id) {
+                copies.claims.push(self.claim(id).await);
+            }
+            // It may have been dropped or moved while its id was waited for.
+            if !self.is_needed(&found)? {
+                continue;
+            }
+            let mut found = found;
+            if !found.is_whole {
+                // Once more: the disk may have failed to read it, and what can't be read now must not be freed.
+                match self.0.log.read(found.location, found.kind, &found.id).await {
+                    Ok(block) => (found.payload, found.is_whole) = (block.into_bytes(), true),
+                    Err(ReadError::Io(error)) => return Err(error.into()),
+                    Err(_) => {}
+                }
+            }
+            if !found.is_whole {
+                if found.kind == Kind::Chunk {
+                    self.convict(&ChunkId(found.id), found.location)?;
+                } else {
+                    let Found { location: at, sequence, .. } = found;
+                    let (from, to) = (u64::from(at.offset), u64::from(at.offset + at.extent));
+                    let what = cairn_io::log::What::Records;
+                    done.damage.push(Damage { segment, bytes: from..to, sequences: sequence..sequence + 1, what });
+                }
+                continue;
+            }
+            done.copied += 1;
+            done.copied_bytes += u64::from(found.location.extent);
+            let record = Record { kind: found.kind, id: found.id, payload: Payload::Bytes(found.payload) };
+            copies.pending.push_back(self.0.log.submit(record, Room::Reserve).await?);
+            if copies.pending.len() >= COPIES_MAX {
+                copies.settle().await?;
+            }
+        }
+        copies.settle().await?;
+        done.read_bytes = scanner.offset() as u64;
+        self.check_index()?;
+        if done.damage.is_empty() {
+            done.is_freed = self.free_segment(segment).await?;
+        } else {
+            self.give_up(segment);
+        }
+        Ok(Some(done))
+    }
+
+    /// Frees a segment whose live records are all elsewhere.
+    async fn free_segment(&self, segment: u64) -> Result<bool, LaneError> {
+        if self.0.commit.borrow().position.segment <= segment {
+            self.commit().await?;
+        }
+        let is_behind = self.0.commit.borrow().position.segment > segment;
+        if !is_behind || self.0.state.usage_of(segment).live > 0 {
+            return Ok(false);
+        }
+        self.check_poison()?;
+        // Else a rebuild would take the gap for the end of the log, and what lies behind it for never answered.
+        if self.0.log.proven().segment <= segment {
+            self.note(self.status().committed).await?;
+            if self.0.log.proven().segment <= segment {
+                return Ok(false);
+            }
+        }
+        self.0.log.free(segment).await?;
+        self.0.state.forget(segment);
+        Ok(true)
+    }
+
+    /// Whether a record must not be lost with its segment.
+    fn is_needed(&self, found: &Found) -> Result<bool, LaneError> {
+        Ok(match found.kind {
+            Kind::Drop if !found.is_whole => true,
+            Kind::Drop => {
+                let own = found.location.segment;
+                let may_come_back = |drop: Drop| {
+                    drop.segment != own && self.0.log.has_segment(drop.segment)
+                        || self.0.state.has_older_copies(drop.segment, own)
+                };
+                Drop::decode(&found.payload).is_none_or(may_come_back)
+            }
+            kind => self.0.state.is_live(kind, &found.id, found.location)?,
+        })
+    }
+
+    /// A segment with damage in it is left as it is, for people and for fsck.
+    fn give_up(&self, segment: u64) {
+        self.0.given_up.borrow_mut().insert(segment);
+    }
+
+    fn is_given_up(&self, segment: u64) -> bool {
+        self.0.given_up.borrow().contains(&segment)
+    }
+}
