@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
+use crate::lane;
 use crate::out::{self, Failure};
 use crate::place;
 
@@ -30,6 +31,12 @@ enum Command {
     /// Show where a map of the cluster puts things, and what a change would move; nothing is changed
     #[command(subcommand, after_help = EXIT_CODES)]
     Place(place::Command),
+    /// Look into the log of a lane that no node has open; nothing is changed
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Log(lane::Command),
+    /// Check a lane that no node has open: every byte of its log, and its index against the log
+    #[command(after_help = lane::FSCK_HELP)]
+    Fsck(lane::Fsck),
 }
 
 /// Reads the command line, does what it says and returns the exit code.
@@ -38,6 +45,8 @@ pub fn run() -> ExitCode {
         None => help(),
         Some(Command::Bench(command)) => command.run(),
         Some(Command::Place(command)) => command.run(),
+        Some(Command::Log(command)) => command.run(),
+        Some(Command::Fsck(fsck)) => fsck.run(),
     };
     done.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

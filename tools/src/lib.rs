@@ -1,6 +1,7 @@
 //! What the `cairn` command is made of.
 //!
-//! What it is: the command line, the measurements behind `cairn bench`, which `benches/` shares, and `cairn place`.
+//! What it is: the command line, the measurements behind `cairn bench`, which `benches/` shares, `cairn place`, and what
+//! looks at a lane that no node has open: `cairn log` and `cairn fsck`.
 //!
 //! What it is not: it knows no format and no protocol, and reaches the kernel through `io` only (but for the files that
 //! `cairn place` is given).
@@ -9,9 +10,11 @@
 //!   cli ──► bench::disk ──► bench::pairs ──► bench::load       ours: what our io does
 //!    │           │               └─────────► io::reference     theirs: what the kernel can do
 //!    └── out     └── bench::report
+//!        bench::lane ──► bench::subject      chunks on the log, beside io::reference
 //! ```
 
 pub mod bench;
 pub mod cli;
+pub mod lane;
 pub mod out;
 pub mod place;

@@ -1,7 +1,7 @@
 //! `cairn bench disk`: what a disk and the loopback can do bare, and what each driver reaches.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_io::reference::{Load, Machine, Operation, Order, Scratch, Tally};
@@ -98,9 +98,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for driver in &drivers {
         out::note(&driver.line);
     }
-    fill(&scratch).map_err(|error| explain(args, &error))?;
-    let rig = Rig::new(drivers, scratch).map_err(|error| explain(args, &error))?;
-    let report = measure(&rig, default, args).map_err(|error| explain(args, &error))?;
+    fill(&scratch).map_err(|error| explain(&args.dir, &error))?;
+    let rig = Rig::new(drivers, scratch).map_err(|error| explain(&args.dir, &error))?;
+    let report = measure(&rig, default, args).map_err(|error| explain(&args.dir, &error))?;
     let text = if args.json {
         serde_json::to_string_pretty(&report).map_err(|error| Failure::Broken(error.to_string()))?
     } else {
@@ -189,15 +189,15 @@ fn compare(rig: &Rig, default: Option<&str>, measure: &Measure, figures: &[f64])
 }
 
 /// A bar on standard error, if that is a terminal.
-fn progress(steps: u64, message: &'static str) -> ProgressBar {
+pub(super) fn progress(steps: u64, message: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("[{bar:30}] {percent:>3} %  {eta} left  {msg}")
         .expect("the template is well-formed")
         .progress_chars("=> ");
     ProgressBar::new(steps).with_style(style).with_message(message)
 }
 
-fn explain(args: &Args, error: &io::Error) -> Failure {
-    let dir = args.dir.display();
+pub(super) fn explain(dir: &Path, error: &io::Error) -> Failure {
+    let dir = dir.display();
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Failure::Input(format!("{dir} became full: {error}; make room or ask for less with --size"))
@@ -209,7 +209,7 @@ fn explain(args: &Args, error: &io::Error) -> Failure {
     }
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let number: u64 = digits.parse().map_err(|_| "give a number and a unit, such as 512MiB".to_owned())?;
     let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {

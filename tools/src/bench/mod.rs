@@ -1,9 +1,11 @@
 //! `cairn bench`: figures of this machine, each as a ratio against something measured in the same run.
 
 pub mod disk;
+pub mod lane;
 pub mod load;
 pub mod pairs;
 pub mod report;
+pub mod subject;
 
 use clap::Subcommand;
 
@@ -14,6 +16,8 @@ use crate::out::Failure;
 pub enum Command {
     /// Measure a disk and the loopback: bare system calls beside what each driver reaches
     Disk(disk::Args),
+    /// Measure storing and reading chunks on a disk: the chunk log beside bare writes, syncs and reads
+    Lane(lane::Args),
 }
 
 impl Command {
@@ -24,6 +28,7 @@ impl Command {
     pub fn run(&self) -> Result<(), Failure> {
         match self {
             Self::Disk(args) => disk::run(args),
+            Self::Lane(args) => lane::run(args),
         }
     }
 }

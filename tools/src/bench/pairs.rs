@@ -150,7 +150,8 @@ impl Rig {
     }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+/// The middle of them.
+pub(super) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
     match (figures.len(), figures.len() / 2) {
         (0, _) => 0.0,

@@ -184,8 +184,9 @@ impl Report {
 
     fn heading(&self) -> String {
         let Self { machine, file, .. } = self;
+        let calls = if self.bench == "disk" { "pread, epoll, write" } else { "pwrite, fdatasync" };
         format!(
-            "{} MiB on {} in {}, {} x {}, Linux {}; bare: {}, pread, epoll, write",
+            "{} MiB on {} in {}, {} x {}, Linux {}; bare: {}, {calls}",
             file.bytes >> 20,
             file.file_system,
             file.dir,

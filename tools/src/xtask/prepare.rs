@@ -34,6 +34,9 @@ const NEEDS: &[Need] = &[
     Need { what: "clippy", present: || answers("cargo", &["clippy", "--version"]), how: How::Rustup("clippy") },
     // glommio's build compiles C, and calls git.
     Need { what: "a C compiler", present: || answers("cc", &["--version"]), how: How::Debian("build-essential") },
+    // Whole-system tests mount file systems of their own, and cut their power.
+    Need { what: "mkfs.xfs and xfs_io", present: || answers("mkfs.xfs", &["-V"]), how: How::Debian("xfsprogs") },
+    Need { what: "mkfs.ext4", present: || answers("mkfs.ext4", &["-V"]), how: How::Debian("e2fsprogs") },
     Need { what: "git", present: || answers("git", &["--version"]), how: How::Debian("git") },
 ];
 

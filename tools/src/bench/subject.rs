@@ -1,0 +1,390 @@
+//! What `cairn bench lane` measures: chunks by id, durable when stored, verified when read. Every function runs on a
+//! core, and a subject belongs to the core that opened it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use cairn_daemon::lane::{Lane, LaneError, Options, Owner};
+use cairn_io::fs::Dir;
+use cairn_io::log::{Options as LogOptions, Payload, Prewrite, Stats};
+use cairn_io::reference::{Laps, Stop, Tally, Watch};
+use cairn_io::task::{self, Class, JoinHandle};
+use cairn_io::{Block, block, rng};
+use cairn_meta::index::{ChunkId, Store};
+
+/// How long a segment file is, as by default.
+pub const SEGMENT: u32 = 256 << 20;
+
+/// A lane on one directory.
+pub struct Subject {
+    dir: String,
+    space: Space,
+    lane: Lane,
+    /// Chunks that were put while puts were measured, to be dropped again.
+    put: RefCell<Vec<ChunkId>>,
+    /// Counts them, so that none is there already.
+    next: Cell<u64>,
+}
+
+/// Sets the numbers of chunks that are put while puts are measured apart from those that stay.
+const NEW: u64 = 1 << 39;
+
+/// What is written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// Blocks that were written before.
+    Written,
+    /// Blocks that are reserved and were never written.
+    Fresh,
+}
+
+impl Subject {
+    /// Makes an empty one.
+    async fn create(dir: String, space: Space) -> io::Result<Self> {
+        Lane::create(&Dir::create(&dir).await?, Owner::default(), 0, SEGMENT).await.map_err(failed)?;
+        Ok(Self::open(dir, space).await?.0)
+    }
+
+    /// Opens one; says how many bytes of its log were read for it.
+    async fn open(dir: String, space: Space) -> io::Result<(Self, u64)> {
+        let (prewrite, spare_max) = match space {
+            Space::Written => (Prewrite::Always, LogOptions::default().spare_max),
+            Space::Fresh => (Prewrite::Never, 0),
+        };
+        let log = LogOptions { prewrite, spare_max, ..LogOptions::default() };
+        // No cache of chunks, which would answer instead of the disk, and no holes in segments that are to be recycled.
+        let options = Options { log, cache_bytes: 0, punch_min: u32::MAX, ..Options::default() };
+        let opened = Lane::open(&Dir::open(&dir).await?, Self::store(&dir), options).await;
+        let (lane, recovered) = opened.map_err(failed)?;
+        Ok((Self { dir, space, lane, put: RefCell::default(), next: Cell::default() }, recovered.bytes))
+    }
+
+    fn store(dir: &str) -> Store {
+        Store::lmdb(PathBuf::from(dir))
+    }
+
+    /// Stores a chunk; it is durable then.
+    async fn put(&self, id: ChunkId, payload: Block) -> io::Result<()> {
+        self.lane.put(id, Payload::Blocks(vec![payload])).await.map(drop).map_err(failed)
+    }
+
+    /// Reads a chunk.
+    async fn get(&self, id: &ChunkId) -> io::Result<Bytes> {
+        self.lane.get(id).await.map_err(failed)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Reads a part of a chunk.
+    async fn get_range(&self, id: &ChunkId, range: Range<usize>) -> io::Result<Bytes> {
+        let range = range.start as u64..range.end as u64;
+        self.lane.get_range(id, range).await.map_err(failed)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// What its log has written.
+    fn stats(&self) -> Stats {
+        self.lane.status().log
+    }
+
+    /// Drops what was put and frees its room, to be written over.
+    async fn clean(self: &Rc<Self>) -> io::Result<()> {
+        let put = Rc::new(self.put.take());
+        let next = Rc::new(Cell::new(0));
+        all(256, || {
+            let (subject, put, next) = (self.clone(), put.clone(), next.clone());
+            async move {
+                while let Some(id) = put.get(next.replace(next.get() + 1)) {
+                    subject.lane.drop_chunk(id).await.map_err(failed)?;
+                }
+                Ok(())
+            }
+        })
+        .await?;
+        self.lane.commit().await.map_err(failed)?;
+        while let Some(planned) = self.lane.compaction_plan().first() {
+            if !self.lane.compact(planned.segment).await.map_err(failed)?.is_freed {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: LaneError) -> io::Error {
+    io::Error::other(error)
+}
+
+thread_local! {
+    /// The subjects of this core: its callers come from another thread and can't hold them.
+    static OPEN: RefCell<BTreeMap<Name, Rc<Subject>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Which subject: one is read from and recovered, the others are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    /// Full of chunks that stay.
+    Full,
+    /// Written round and round.
+    Round,
+    /// Written to the end of.
+    Fresh,
+}
+
+impl Name {
+    fn get(self) -> Rc<Subject> {
+        OPEN.with_borrow(|open| open.get(&self).cloned()).expect("made before it is used")
+    }
+
+    fn set(self, subject: Subject) {
+        OPEN.with_borrow_mut(|open| open.insert(self, Rc::new(subject)));
+    }
+}
+
+/// Chunks of one length.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunks {
+    /// The length of each.
+    pub bytes: usize,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Chunks {
+    /// A name as if by a hash: in no order.
+    fn id(&self, number: u64) -> ChunkId {
+        let mut rng = rng::Rng::from_seed(number << 24 | self.bytes as u64);
+        let mut id = [0; 32];
+        for word in id.chunks_exact_mut(8) {
+            word.copy_from_slice(&rng.below(u64::MAX).to_le_bytes());
+        }
+        ChunkId(id)
+    }
+
+    fn any(&self) -> ChunkId {
+        self.id(rng::next_u64() % self.count)
+    }
+}
+
+/// What a subject is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Job {
+    /// Store chunks, so many at a time.
+    Put {
+        /// The length of each.
+        bytes: usize,
+        /// How many are not durable yet.
+        depth: usize,
+    },
+    /// Store chunks one at a time, with the time of each.
+    PutLaps {
+        /// The length of each.
+        bytes: usize,
+    },
+    /// Read whole chunks anywhere, so many at a time.
+    Get {
+        /// Which.
+        chunks: Chunks,
+        /// How many are read at a time.
+        depth: usize,
+    },
+    /// Read parts of chunks anywhere, so many at a time.
+    GetRange {
+        /// Which.
+        chunks: Chunks,
+        /// The length of a part.
+        bytes: usize,
+        /// What its place is a multiple of.
+        align: usize,
+        /// How many are read at a time.
+        depth: usize,
+    },
+    /// Open it again and read all of its log.
+    Recover,
+}
+
+/// What came of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// How long it took.
+    pub tally: Tally,
+    /// What was written meanwhile: batches and bytes from one sync to the next.
+    pub cadence: Cadence,
+}
+
+/// How a subject wrote.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cadence {
+    /// Chunks in one write.
+    pub chunks_per_batch: f64,
+    /// Bytes, all told, that one sync covered.
+    pub bytes_per_sync: f64,
+}
+
+/// Makes a subject for the jobs to come.
+///
+/// # Errors
+/// If the disk fails.
+pub async fn create(name: Name, dir: String, space: Space) -> io::Result<()> {
+    name.set(Subject::create(dir, space).await?);
+    Ok(())
+}
+
+/// Stores chunks that stay.
+///
+/// # Errors
+/// If the disk fails.
+pub async fn fill(name: Name, chunks: Chunks) -> io::Result<()> {
+    let (subject, payload) = (name.get(), payload(chunks.bytes).await?);
+    let next = Rc::new(Cell::new(0));
+    let depth = ((16 << 20) / chunks.bytes).clamp(1, 256);
+    all(depth, || {
+        let (subject, next, payload) = (subject.clone(), next.clone(), payload.clone());
+        async move {
+            while next.get() < chunks.count {
+                let number = next.replace(next.get() + 1);
+                subject.put(chunks.id(number), payload.clone()).await?;
+            }
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// Does a job.
+///
+/// # Errors
+/// If the disk fails.
+pub async fn run(name: Name, job: Job, stop: Stop) -> io::Result<Done> {
+    if let Job::Recover = job {
+        return Ok(Done { tally: recover(name, stop).await?, cadence: Cadence::default() });
+    }
+    let subject = name.get();
+    let before = subject.stats();
+    let tally = match job {
+        Job::PutLaps { bytes } => put_laps(&subject, bytes, stop).await?,
+        Job::Put { bytes, depth } => {
+            // As many as there are at a time: one alone would stay in the processor's cache.
+            let mut payloads = Vec::with_capacity(depth);
+            for _ in 0..depth {
+                payloads.push(payload(bytes).await?);
+            }
+            let put = Cell::new(0);
+            let next = Rc::new(move || payloads[put.replace(put.get() + 1) % depth].clone());
+            measure(&subject, depth, stop, move |subject| put_next(subject, next())).await?
+        }
+        Job::Get { chunks, depth } => {
+            measure(&subject, depth, stop, move |subject| async move {
+                check(&subject.get(&chunks.any()).await?, chunks.bytes)
+            })
+            .await?
+        }
+        Job::GetRange { chunks, bytes, align, depth } => {
+            measure(&subject, depth, stop, move |subject| async move {
+                let places = (chunks.bytes - bytes) / align + 1;
+                let from = rng::next_u64() as usize % places * align;
+                check(&subject.get_range(&chunks.any(), from..from + bytes).await?, bytes)
+            })
+            .await?
+        }
+        Job::Recover => unreachable!("done above"),
+    };
+    let after = subject.stats();
+    subject.clean().await?;
+    let (records, batches) = (after.records - before.records, after.batches - before.batches);
+    let (bytes, syncs) = (after.batch_bytes - before.batch_bytes, after.syncs - before.syncs);
+    let cadence = Cadence {
+        chunks_per_batch: records as f64 / batches.max(1) as f64,
+        bytes_per_sync: bytes as f64 / syncs.max(1) as f64,
+    };
+    Ok(Done { tally, cadence })
+}
+
+async fn put_next(subject: Rc<Subject>, payload: Block) -> io::Result<()> {
+    let number = subject.next.replace(subject.next.get() + 1);
+    let id = Chunks { bytes: payload.len(), count: u64::MAX }.id(NEW | number);
+    subject.put.borrow_mut().push(id);
+    subject.put(id, payload).await
+}
+
+async fn put_laps(subject: &Rc<Subject>, bytes: usize, stop: Stop) -> io::Result<Tally> {
+    let payload = payload(bytes).await?;
+    let mut laps = Laps::start(stop);
+    while laps.another() {
+        put_next(subject.clone(), payload.clone()).await?;
+    }
+    Ok(laps.finish())
+}
+
+async fn recover(name: Name, stop: Stop) -> io::Result<Tally> {
+    let (dir, space) = {
+        let subject = name.get();
+        (subject.dir.clone(), subject.space)
+    };
+    let watch = Watch::start(stop);
+    let mut read = 0;
+    while watch.another() {
+        // What is opened again is closed first, and its index lost, so that the whole log is read.
+        let closed = OPEN.with_borrow_mut(|open| open.remove(&name));
+        if let Some(subject) = closed {
+            subject.lane.close().await.map_err(failed)?;
+        }
+        Subject::store(&dir).clear().map_err(io::Error::other)?;
+        let (subject, bytes) = Subject::open(dir.clone(), space).await?;
+        name.set(subject);
+        read += bytes;
+    }
+    // Counted in MiB, as large reads of a disk are.
+    Ok(Tally { ops: read >> 20, ..watch.finish() })
+}
+
+/// Does something again and again, so many at a time.
+async fn measure<F>(
+    subject: &Rc<Subject>,
+    depth: usize,
+    stop: Stop,
+    once: impl Fn(Rc<Subject>) -> F + Clone + 'static,
+) -> io::Result<Tally>
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let watch = Rc::new(Watch::start(stop));
+    all(depth, || {
+        let (subject, watch, once) = (subject.clone(), watch.clone(), once.clone());
+        async move {
+            while watch.another() {
+                once(subject.clone()).await?;
+            }
+            Ok(())
+        }
+    })
+    .await?;
+    Ok(watch.finish())
+}
+
+/// Runs so many tasks to their end.
+async fn all<F>(count: usize, task: impl Fn() -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let tasks: Vec<JoinHandle<_>> = (0..count).map(|_| task::spawn(Class::Foreground, task())).collect();
+    for task in tasks {
+        task.await.map_err(io::Error::other)??;
+    }
+    Ok(())
+}
+
+fn check(read: &Bytes, bytes: usize) -> io::Result<()> {
+    if read.len() == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Bytes like no others, so that nothing on the way can leave them out.
+async fn payload(len: usize) -> io::Result<Block> {
+    let mut block = block::alloc(len).await?;
+    for word in block.chunks_exact_mut(8) {
+        word.copy_from_slice(&rng::next_u64().to_le_bytes());
+    }
+    Ok(block.freeze())
+}
