@@ -5,8 +5,10 @@
 //! just that one and tells all about it.
 
 mod bell;
+mod chunklog;
 mod counter;
 mod harness;
+mod lane;
 mod log;
 mod ping;
 mod rate;
@@ -18,6 +20,21 @@ use harness::Scenario;
 #[test]
 fn counter_keeps_every_acknowledged_increment() {
     Scenario { name: "counter", plan: counter::plan, run: counter::run }.check();
+}
+
+#[test]
+fn chunklog_keeps_every_record_it_applied() {
+    Scenario { name: "chunklog", plan: chunklog::plan, run: chunklog::run }.check();
+}
+
+#[test]
+fn lane_keeps_what_it_answered_for() {
+    Scenario { name: "lane", plan: lane::plan, run: lane::run }.check();
+}
+
+#[test]
+fn lane_tells_what_rotted() {
+    Scenario { name: "lane-rot", plan: lane::plan_with_rot, run: lane::run }.check();
 }
 
 #[test]

@@ -21,6 +21,7 @@ const AT_HOME: &[(&str, &str)] = &[
     ("monoio", "io"),
     ("io-uring", "io"),
     ("libc", "io"),
+    ("memmap2", "io"),
     ("nix", "io"),
     ("socket2", "io"),
     ("heed", "meta"),
