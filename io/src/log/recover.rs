@@ -378,6 +378,14 @@ impl<'a> Recovery<'a> {
                 Batch::Whole { header, offset, bytes } => {
                     let parts = cut(&bytes, &header, self.salt)?;
                     if !is_whole(&parts) {
+                        // An earlier start cut this batch off, and what came next didn't fit into its place: proofs behind
+                        // it are none of this batch.
+                        let next = self.headers.iter().find(|header| header.number > chain.segment).copied();
+                        if let Some(next) = next
+                            && self.restarts(next, at.sequence).await?
+                        {
+                            return Ok(false);
+                        }
                         let range = offset..offset + header.bytes as usize;
                         if !self.is_proven(at, header.first).await? {
                             refuse_unreadable(&chain.source, &range)?;

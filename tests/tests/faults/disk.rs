@@ -4,6 +4,8 @@ use crate::load::{Answers, Load, assert_clean, cairn, check};
 use crate::mount::Mount;
 
 const CUTS: u64 = 4;
+/// What was durable when the disk broke may still be answered a little later: one thing for each worker of `lane-load`.
+const WORKERS: usize = 8;
 
 #[test]
 fn what_was_answered_survives_power_cuts() {
@@ -43,9 +45,10 @@ fn a_disk_that_turns_read_only_leaves_the_other_lane_alone() {
     broken.break_ext4();
     load.until(&mut answers, "the end of the broken lane", |line| line == "0 poisoned");
     // Now the broken one reads and the sound one does everything.
-    let (mut reads, mut puts, mut drops) = (0, 0, 0);
+    let (mut reads, mut puts, mut drops, mut late) = (0, 0, 0, 0);
     load.until(&mut answers, "going on", |line| {
-        assert!(!line.starts_with("0 + ") && !line.starts_with("0 - "), "a read-only disk stored something: {line}");
+        late += usize::from(line.starts_with("0 + ") || line.starts_with("0 - "));
+        assert!(late <= WORKERS, "a read-only disk stores more and more: {line}");
         assert!(line != "1 poisoned", "the other lane is poisoned too");
         assert!(!line.contains("error get"), "a disk that can be read isn't read: {line}");
         reads += usize::from(line == "0 got");
