@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Everything durable is a record of the log; the index is what the records say, made fast to look up. One function
-//! ([`state::State::apply`]) turns records into index entries: for new records when they are durable, for those behind the
+//! (`State::apply`) turns records into index entries: for new records when they are durable, for those behind the
 //! checkpoint at start, and for all of them when the index is rebuilt.
 //!
 //! It knows no other lane, no peer and no policy. Invariants: what it answered is durable; what it returns is
