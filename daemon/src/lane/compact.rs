@@ -10,6 +10,7 @@ use cairn_io::log::format::Drop;
 use cairn_io::log::{Damage, Found, Kind, Payload, ReadError, Record, Room, Step};
 use cairn_meta::index::ChunkId;
 
+use super::paced::{Next, Paced};
 use super::records::claimed_by;
 use super::{Lane, LaneError, Underway};
 use crate::actor::{Actor, Context, Failure, Stopped, Wake};
@@ -122,22 +123,16 @@ impl Lane {
     ) -> Result<Option<Compacted>, LaneError> {
         let mut done = Compacted::default();
         let mut copies = Underway::default();
-        let mut scanner = self.0.log.scan(segment, None)?;
-        let mut paid = 0;
-        while let Some(step) = scanner.next().await? {
-            let ahead = scanner.offset() as u64;
-            if ahead > paid {
-                if pay(ahead - paid).await.is_err() {
-                    return Ok(None);
-                }
-                paid = ahead;
-            }
-            let found = match step {
-                Step::Record(found) => found,
-                Step::Damage(damage) => {
+        let mut records = Paced::new(self.0.log.scan(segment, None)?, pay);
+        loop {
+            let found = match records.next().await? {
+                Next::Step(Step::Record(found)) => found,
+                Next::Step(Step::Damage(damage)) => {
                     done.damage.push(damage);
                     continue;
                 }
+                Next::End => break,
+                Next::Stopped => return Ok(None),
             };
             if !self.is_needed(&found)? {
                 continue;
@@ -179,7 +174,7 @@ impl Lane {
             }
         }
         copies.settle().await?;
-        done.read_bytes = scanner.offset() as u64;
+        done.read_bytes = records.offset();
         self.check_index()?;
         if done.damage.is_empty() {
             done.is_freed = self.free_segment(segment).await?;

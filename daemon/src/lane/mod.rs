@@ -20,6 +20,7 @@ mod chunks;
 mod commit;
 mod compact;
 mod meaning;
+mod paced;
 mod records;
 mod scrub;
 mod state;

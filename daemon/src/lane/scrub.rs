@@ -4,6 +4,7 @@ use cairn_io::log::{Damage, Kind, Step};
 use cairn_io::time::Duration;
 use cairn_meta::index::{ChunkId, Table};
 
+use super::paced::{Next, Paced};
 use super::{Lane, LaneError, Verified};
 use crate::actor::{Actor, Context, Failure, Stopped, Wake};
 
@@ -99,18 +100,10 @@ impl Lane {
         pay: impl AsyncFn(u64) -> Result<(), Stopped>,
     ) -> Result<Option<Scrubbed>, LaneError> {
         let mut scrubbed = Scrubbed::default();
-        let mut scanner = self.0.log.scan(segment, None)?;
-        let mut paid = 0;
-        while let Some(step) = scanner.next().await? {
-            let ahead = scanner.offset() as u64;
-            if ahead > paid {
-                if pay(ahead - paid).await.is_err() {
-                    return Ok(None);
-                }
-                paid = ahead;
-            }
-            match step {
-                Step::Record(found) => {
+        let mut records = Paced::new(self.0.log.scan(segment, None)?, pay);
+        loop {
+            match records.next().await? {
+                Next::Step(Step::Record(found)) => {
                     scrubbed.records += 1;
                     let id = ChunkId(found.id);
                     // Dead records need not be whole: their room may have been given back.
@@ -118,10 +111,12 @@ impl Lane {
                         self.suspect(id, &mut scrubbed).await?;
                     }
                 }
-                Step::Damage(damage) => scrubbed.damage.push(damage),
+                Next::Step(Step::Damage(damage)) => scrubbed.damage.push(damage),
+                Next::End => break,
+                Next::Stopped => return Ok(None),
             }
         }
-        scrubbed.bytes = scanner.offset() as u64;
+        scrubbed.bytes = records.offset();
         if !self.0.log.has_segment(segment) {
             // Freed meanwhile, and perhaps written to as another one.
             scrubbed.damage.clear();
