@@ -2,7 +2,6 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "they damage the files and commit on a thread")]
 
-use std::env;
 use std::fs::{self, OpenOptions};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -163,31 +162,6 @@ fn a_store_that_went_away_and_came_back_loses_nothing() {
     assert!((0..10).any(|_| try_commit(&mut index).is_ok()), "opened again, then with a larger map");
     assert_eq!(index.checkpoint(), Some(checkpoint(2)));
     (0..10_000).for_each(|number| assert_eq!(index.chunk(&name(number)).unwrap(), Some(entry(number))));
-}
-
-#[test]
-#[ignore = "needs an empty file system of about 8 MiB (a tmpfs will do): name it in CAIRN_SMALL_DIR"]
-fn a_full_disk_is_told_from_a_broken_one_and_nothing_is_lost() {
-    let dir = tempfile::tempdir_in(env::var("CAIRN_SMALL_DIR").expect("a small file system")).unwrap();
-    let mut index = open(&dir).unwrap();
-    let ballast = dir.path().join("ballast");
-    fs::write(&ballast, vec![1; 5 << 20]).unwrap();
-    fill(&mut index, 0..50_000);
-    for _ in 0..3 {
-        let error = index
-            .freeze(checkpoint(1))
-            .map(|commit| index.finish(commit.run()))
-            .unwrap()
-            .err()
-            .expect("5 MB don't fit into 3");
-        assert!(matches!(error, CommitError::DiskFull(_)), "{error}");
-        assert_eq!(index.chunk(&name(7)).unwrap(), Some(entry(7)));
-    }
-    fs::remove_file(ballast).unwrap();
-    commit(&mut index, 1);
-    drop(index);
-    let index = open(&dir).unwrap();
-    (0..50_000).for_each(|number| assert_eq!(index.chunk(&name(number)).unwrap(), Some(entry(number))));
 }
 
 #[test]

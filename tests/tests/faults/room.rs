@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use cairn_meta::index::{Checkpoint, ChunkEntry, ChunkId, CommitError, Index, PARTITIONS, Store};
+
 use crate::load::{Answers, Load, assert_clean, check};
 use crate::mount::Mount;
 
@@ -51,5 +53,44 @@ fn a_full_disk_refuses_puts_and_nothing_else() {
     load.kill(&mut answers, true);
     check(&lane, &mut answers, 0);
     assert_clean(&lane);
+    disk.unmount();
+}
+
+#[test]
+fn a_full_disk_is_told_from_a_broken_one_and_nothing_is_lost() {
+    const CHUNKS: u64 = 50_000;
+    let disk = Mount::new("ext4", "noatime", 64);
+    let name = |number: u64| ChunkId(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    let entry =
+        |number: u64| ChunkEntry { segment: number, offset: 4096, stored: 4200, length: 4096, flags: 0, touched: 1 };
+    let checkpoint = Checkpoint { segment: 1, offset: 4096, sequence: 1 };
+    let open = || Index::open(&Store::lmdb(disk.path()), PARTITIONS).expect("opened");
+    let mut index = open();
+    let filler = disk.path().join("filler");
+    fill(&filler);
+    let file = File::options().write(true).open(&filler).expect("it is there");
+    let len = file.metadata().expect("it is open").len();
+    file.set_len(len - (3 << 20)).expect("made shorter");
+    for number in 0..CHUNKS {
+        index.put_chunk(&name(number), &entry(number)).expect("it is new");
+    }
+    for _ in 0..3 {
+        let commit = index.freeze(checkpoint).expect("there is something to commit");
+        let error = index.finish(commit.run()).err().expect("5 MB don't fit into 3");
+        assert!(matches!(error, CommitError::DiskFull(_)), "{error}");
+        assert_eq!(index.chunk(&name(7)).expect("readable"), Some(entry(7)));
+    }
+    drop(file);
+    std::fs::remove_file(filler).expect("it is there");
+    // ext4 gives the room away again once its journal says that it is free.
+    File::open(disk.path()).and_then(|dir| dir.sync_all()).expect("synced");
+    let commit = index.freeze(checkpoint).expect("handed out again");
+    drop(index.finish(commit.run()).expect("there is room"));
+    drop(index);
+    let index = open();
+    for number in 0..CHUNKS {
+        assert_eq!(index.chunk(&name(number)).expect("readable"), Some(entry(number)));
+    }
+    drop(index);
     disk.unmount();
 }
