@@ -43,8 +43,15 @@ impl Mount {
         run(Command::new("mount").args(["-o", &options]).arg(self.image()).arg(self.path()));
     }
 
-    /// Unmounts it; whoever uses it must have ended.
+    /// Unmounts it; whoever uses it must have ended. The kernel lets go of the files on a dead process's ring a little
+    /// after the process is gone, so a busy disk is tried again for a while.
     pub fn unmount(&self) {
+        for _ in 0..100 {
+            if Command::new("umount").arg(self.path()).output().is_ok_and(|output| output.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
         run(Command::new("umount").arg(self.path()));
     }
 
