@@ -1,7 +1,7 @@
 //! What the bytes of a lane mean.
 //!
-//! Today that is the [`index`]: where each chunk lies in the log, and the tables that a lane keeps beside it. This crate
-//! knows no socket, no clock, no random number and no thread of its own; its only I/O is LMDB's, in one file of the index.
+//! The [`index`]: where each chunk lies in the log, and the tables that a lane keeps beside it; [`rows`]: what state machines
+//! read and write of it. This crate knows no socket, no clock, no random number and no thread of its own; its only I/O is LMDB's, in one file of the index.
 //!
 //! ```text
 //!   lane (daemon) ── put, delete, get, scan ──► index ──► overlay in memory
@@ -13,3 +13,4 @@
 #![deny(unsafe_code)]
 
 pub mod index;
+pub mod rows;
