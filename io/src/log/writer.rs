@@ -144,13 +144,14 @@ impl Log {
         }
     }
 
-    /// Waits until everything submitted is durable, then takes no more records.
+    /// Waits until everything submitted is durable, or after a failure given up, then takes no more records.
     pub async fn close(&self) {
         let writer = &self.0.inner.writer;
         writer.state.borrow_mut().is_closing = true;
         // Whoever waits for room waits in vain from now on.
         writer.wake_all();
-        while writer.is_busy() && self.poisoned().is_none() {
+        // Also after a failure: a write that is still under way would land on what the next start finds.
+        while writer.is_busy() {
             writer.work.ring();
             writer.room.rung().await;
         }
@@ -641,8 +642,13 @@ impl Work {
         if self.inner.poisoned.borrow().is_none() || !self.writes.is_empty() || self.sync.is_some() {
             return;
         }
+        self.fail_all();
+    }
+
+    fn fail_all(&mut self) {
         for (.., batch) in self.batches.drain(..) {
             self.inner.fail(batch);
+            self.inner.writer.room.ring();
         }
         self.inner.fail_waiting();
     }
@@ -653,7 +659,7 @@ impl Drop for Work {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.inner.poison("the writer of the log failed; this is a bug");
-            self.inner.fail_waiting();
+            self.fail_all();
         }
     }
 }

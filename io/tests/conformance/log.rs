@@ -10,6 +10,8 @@ use cairn_io::log::{
     Entry, Id, Kind, Location, Log, LogError, Opened, Options, Payload, Position, ReadError, Record, Room, Step,
     Superblock,
 };
+use cairn_io::task::yield_now;
+use cairn_io::time::{Duration, timeout};
 use futures_util::future::join_all;
 
 use crate::harness::{Place, Program, alone, on_each_driver};
@@ -24,6 +26,7 @@ on_each_driver! {
     a_record_that_can_never_fit_is_refused: 1,
     a_directory_that_is_no_lane_is_refused: 1,
     a_scan_finds_every_record: 1,
+    a_log_that_is_poisoned_and_closed_answers_everybody: 1,
 }
 
 const SEGMENT: u32 = 1 << 20;
@@ -275,5 +278,23 @@ fn a_scan_finds_every_record() -> Program {
             }
         }
         assert_eq!(found, *applied.borrow());
+    })
+}
+
+/// What still gathered when a poisoned log was closed was never answered (simulation: lane, seed 2267).
+fn a_log_that_is_poisoned_and_closed_answers_everybody() -> Program {
+    alone(async |place: Place| {
+        let (log, _) = new_log(&place, options()).await;
+        log.append(packed(0, 10), Room::Ordinary).await.expect("appended");
+        let mut pending = Vec::new();
+        for number in 1..20 {
+            pending.push(log.submit(packed(number, 3_000), Room::Ordinary).await.expect("taken"));
+            // The first of them is on its way now, the others wait for it.
+            yield_now().await;
+        }
+        log.poison("a test says so");
+        log.close().await;
+        let answers = timeout(Duration::from_secs(20), join_all(pending)).await.expect("everybody is answered");
+        assert!(answers.iter().any(|answer| matches!(answer, Err(LogError::Poisoned(_)))), "{answers:?}");
     })
 }
