@@ -343,7 +343,13 @@ impl Report {
                 torn.segment, torn.offset
             ));
         }
-        let gaps = whole.damage.iter().filter(|damage| damage.what == What::Segment).count();
+        // Reading a segment up to its end doesn't show what is lost behind it.
+        let is_at_end =
+            |damage: &&Damage| whole.ends.get(&damage.segment).is_some_and(|end| damage.bytes.start == *end);
+        for damage in whole.damage.iter().filter(|damage| damage.what == What::Batch).filter(is_at_end) {
+            self.push(damaged(damage, "the last batches of the segment can't be told any more"));
+        }
+        let gaps = whole.gaps.len() + whole.damage.iter().filter(|damage| damage.what == What::Segment).count();
         if gaps > 0 {
             self.note(format!(
                 "Between segments there are {gaps} gaps, as freed segments leave them. Whether one was lost instead shows \

@@ -32,6 +32,9 @@ pub const NUMBER_MAX: u64 = 1 << 62;
 const SUPERBLOCK_MAGIC: [u8; 8] = *b"CAIRNLNE";
 const SEGMENT_MAGIC: [u8; 8] = *b"CAIRNSEG";
 const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"CRNR");
+/// What the header of a batch that was cut off is overwritten with; the rest of its block becomes zeros. It says so, so
+/// that the start after one whose sync failed writes it again.
+pub const CUT_OFF: [u8; 4] = *b"CRNX";
 
 /// The kind of a batch's header, which is a record of its own without a payload.
 const BATCH: u8 = 0;

@@ -84,10 +84,19 @@ impl Offline {
             return Ok((length, FileState::Unreadable(error.to_string())));
         }
         let state = match header_of(head, batch, self.salt, &mut self.damage)? {
-            Some(SegmentHeader { number, .. }) if self.headers.iter().any(|other| other.number == number) => {
+            Some(SegmentHeader { number, first, .. })
+                if self.headers.iter().any(|other| other.number == number && other.first >= first) =>
+            {
                 FileState::Duplicate(number)
             }
             Some(header) => {
+                // As a start would: the later one counts, the other was cut off.
+                self.headers.retain(|other| other.number != header.number);
+                for file in &mut self.files {
+                    if matches!(file.state, FileState::Segment { number, .. } if number == header.number) {
+                        file.state = FileState::Duplicate(header.number);
+                    }
+                }
                 self.headers.push(header);
                 self.segments.found(header.number, header.first, slot, file);
                 FileState::Segment { number: header.number, first: header.first }
@@ -127,8 +136,8 @@ impl Offline {
         let found = self.segments.get(segment).ok_or(ReadError::Missing(segment))?;
         let bytes = self.superblock.segment_bytes as usize;
         let source = Source::map(&found.file, bytes);
-        let chain = Chain { source, salt: self.salt, segment, offset: BLOCK, expected: None };
-        Ok(Scanner::new(chain, end.map_or(bytes, |end| end as usize)))
+        let chain = Chain::new(source, self.salt, segment, BLOCK, None);
+        Ok(Scanner::new(chain, end.map_or(bytes, |end| end as usize), None))
     }
 
     /// Hands all records since `from` to `apply`, as opening the log would, but writes nothing: of what a start would cut

@@ -22,14 +22,15 @@
 //! restart: a batch whose numbers begin far behind all that was ever handed out.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::format::{BLOCK, BatchHeader, FirstBlock, Kind, SegmentHeader, Superblock};
+use super::format::{BLOCK, BatchHeader, CUT_OFF, FirstBlock, Kind, SegmentHeader, Superblock};
 use super::map::Source;
-use super::scan::{Batch, Chain, LOOK_AHEAD, Part, Step, Windows, cut, is_whole, step_of};
+use super::scan::{Batch, Chain, LOOK_AHEAD, Part, Step, Windows, cut, first_batch, is_whole, step_of};
 use super::segments::{Segment, Segments, mark_free};
 use super::writer::Writer;
 use super::{Apply, Counts, Entry, Handle, Inner, Log, LogError, Options, Position};
@@ -159,31 +160,57 @@ async fn find_segments(
             // Nobody knows what is in this file; it may hold what was answered for.
             return Err(error.into());
         }
-        let header = header_of(head, batch, salt, damage)?;
-        let is_bad = header.is_none() && !is_unused(head, salt)?;
-        match header {
-            Some(header) if !headers.iter().any(|other| other.number == header.number) => {
-                headers.push(header);
-                segments.found(header.number, header.first, slot, file);
-            }
-            // Made but never finished, or freed.
-            None if !is_bad => {
-                if file.allocate(0, u64::from(superblock.segment_bytes)).await.is_err() {
-                    // It lacks its end or has holes, and a full disk must not keep the lane from opening.
-                    segments.found_bad(slot);
-                } else {
-                    segments.found_unused(slot, file);
-                }
-            }
-            _ => {
-                let bytes = 0..u64::from(superblock.segment_bytes);
-                damage.push(Damage { segment: 0, bytes, sequences: 0..0, what: What::File });
+        let Some(header) = header_of(head, batch, salt, damage)? else {
+            if is_unused(head, salt)? {
+                let is_freed = head.iter().any(|byte| *byte != 0);
+                keep_unused(segments, slot, file, is_freed).await?;
+            } else {
+                damage.push(bad_file(superblock));
                 segments.found_bad(slot);
+            }
+            continue;
+        };
+        let Some(place) = headers.iter().position(|other| other.number == header.number) else {
+            headers.push(header);
+            segments.found(header.number, header.first, slot, file);
+            continue;
+        };
+        // An earlier life began this segment and a start cut it off, but failed to make that durable: numbers only rise.
+        match header.first.cmp(&headers[place].first) {
+            Ordering::Less => keep_unused(segments, slot, file, true).await?,
+            Ordering::Equal => {
+                damage.push(bad_file(superblock));
+                segments.found_bad(slot);
+            }
+            Ordering::Greater => {
+                let stale = segments.discard(header.number).expect("found before");
+                keep_unused(segments, stale.slot, stale.file.clone(), true).await?;
+                headers[place] = header;
+                segments.found(header.number, header.first, slot, file);
             }
         }
     }
     headers.sort_unstable_by_key(|header| header.number);
     Ok(headers)
+}
+
+/// Takes in a file that holds nothing: made but never finished, or freed. Of one that was freed this is written again: an
+/// earlier life's sync may have failed, and what was there would be back after a power cut.
+async fn keep_unused(segments: &Segments, slot: u32, file: File, is_freed: bool) -> io::Result<()> {
+    if is_freed {
+        mark_free(&file, segments.salt()).await?;
+    }
+    if file.allocate(0, u64::from(segments.bytes())).await.is_err() {
+        // It lacks its end or has holes, and a full disk must not keep the lane from opening.
+        segments.found_bad(slot);
+    } else {
+        segments.found_unused(slot, file);
+    }
+    Ok(())
+}
+
+fn bad_file(superblock: &Superblock) -> Damage {
+    Damage { segment: 0, bytes: 0..u64::from(superblock.segment_bytes), sequences: 0..0, what: What::File }
 }
 
 /// Which segment a file holds, by its first block, or else by its first batch; `None` if it holds none.
@@ -240,6 +267,8 @@ pub struct Replayed {
     pub applied: u64,
     /// Records that were answered for and are lost.
     pub damage: Vec<Damage>,
+    /// See [`Opened::gaps`].
+    pub gaps: Vec<Damage>,
     /// The segments that are part of the log, and where the log leaves each: what lies behind is of lives cut off.
     pub ends: BTreeMap<u64, u64>,
 }
@@ -254,8 +283,8 @@ pub(super) async fn replay(
 ) -> Result<Replayed, LogError> {
     let mut recovery = Recovery { is_read_only: true, ..Recovery::new(segments, headers, salt, apply, vec![]) };
     let (end, torn) = recovery.run(from).await?;
-    let Recovery { applied, damage, ends, .. } = recovery;
-    Ok(Replayed { end, torn, applied, damage, ends })
+    let Recovery { applied, damage, gaps, ends, .. } = recovery;
+    Ok(Replayed { end, torn, applied, damage, gaps, ends })
 }
 
 struct Recovery<'a> {
@@ -273,6 +302,8 @@ struct Recovery<'a> {
     unproven: Vec<(u64, Range<u64>, u64)>,
     /// Where the chain of each segment ended.
     ends: BTreeMap<u64, u64>,
+    /// The segment and the offset behind whose block no header of a batch was found, nor the mark of one.
+    nothing_behind: Option<(u64, usize)>,
     /// Nothing is written, and files are mapped where they can be.
     is_read_only: bool,
 }
@@ -297,6 +328,7 @@ impl<'a> Recovery<'a> {
             synced: 0,
             unproven: vec![],
             ends: BTreeMap::new(),
+            nothing_behind: None,
             is_read_only: false,
         }
     }
@@ -329,17 +361,28 @@ impl<'a> Recovery<'a> {
                     self.discard(index + 1).await?;
                     return Ok((at, None));
                 }
-                let (segment, bytes) = (at.segment + 1, 0..0);
-                let gap = Damage { segment, bytes, sequences: sequence..next.first, what: What::Segment };
-                if from.is_some() {
-                    self.damage.push(gap);
-                } else {
-                    self.gaps.push(gap);
-                }
+                self.report_missing(at, next, from.is_some());
                 at.sequence = next.first;
             }
             at = Position { segment: next.number, offset: BLOCK as u32, sequence: at.sequence };
             index += 1;
+        }
+    }
+
+    /// Takes note that what lies between here and the next segment isn't there.
+    fn report_missing(&mut self, at: Position, next: SegmentHeader, is_behind_checkpoint: bool) {
+        let (segment, sequences) = (at.segment, at.sequence..next.first);
+        if next.number == segment + 1 {
+            let bytes = u64::from(at.offset)..u64::from(self.segments.bytes());
+            self.damage.push(Damage { segment, bytes, sequences, what: What::Batch });
+            return;
+        }
+        let gap = Damage { segment: segment + 1, bytes: 0..0, sequences, what: What::Segment };
+        // A file that can't be told may be the one that is missing.
+        if is_behind_checkpoint || self.damage.iter().any(|damage| damage.what == What::File) {
+            self.damage.push(gap);
+        } else {
+            self.gaps.push(gap);
         }
     }
 
@@ -363,29 +406,32 @@ impl<'a> Recovery<'a> {
         } else {
             Source::Windows(Windows::new(segment.file.clone(), bytes))
         };
-        Chain { source, salt: self.salt, segment: at.segment, offset: at.offset as usize, expected: Some(at.sequence) }
+        Chain::new(source, self.salt, at.segment, at.offset as usize, Some(at.sequence))
     }
 
     /// Applies the batches of one segment. True if the log ends here with a batch that was never answered for.
     async fn follow(&mut self, chain: &mut Chain) -> Result<bool, LogError> {
+        let next = self.headers.iter().find(|header| header.number > chain.segment).copied();
+        let mut cut_at = match next {
+            Some(next) => self.restart_of(next).await,
+            None => Ok(None),
+        };
         loop {
             let at = Position {
                 segment: chain.segment,
                 offset: chain.offset as u32,
                 sequence: chain.expected.unwrap_or_default(),
             };
+            // An earlier start cut off what is here, torn or whole, and what came next didn't fit into its place. Proofs
+            // behind it are none of this batch.
+            if matches!(cut_at, Ok(Some(sequence)) if sequence == at.sequence) {
+                return Ok(false);
+            }
             match chain.peek().await? {
                 Batch::Whole { header, offset, bytes } => {
                     let parts = cut(&bytes, &header, self.salt)?;
                     if !is_whole(&parts) {
-                        // An earlier start cut this batch off, and what came next didn't fit into its place: proofs behind
-                        // it are none of this batch.
-                        let next = self.headers.iter().find(|header| header.number > chain.segment).copied();
-                        if let Some(next) = next
-                            && self.restarts(next, at.sequence).await?
-                        {
-                            return Ok(false);
-                        }
+                        cut_at = Ok(cut_at?);
                         let range = offset..offset + header.bytes as usize;
                         if !self.is_proven(at, header.first).await? {
                             refuse_unreadable(&chain.source, &range)?;
@@ -398,13 +444,12 @@ impl<'a> Recovery<'a> {
                 }
                 Batch::End => {
                     // Where the next segment goes on, what lies behind is of lives that were cut off.
-                    let next = self.headers.iter().find(|header| header.number > chain.segment).copied();
-                    if let Some(next) = next
-                        && self.continues(next, at.sequence).await?
-                    {
+                    if next.is_some_and(|next| next.first == at.sequence) {
                         return Ok(false);
                     }
+                    cut_at = Ok(cut_at?);
                     let Some((offset, header)) = chain.find_next().await? else {
+                        self.nothing_behind = chain.marks.is_empty().then_some((chain.segment, chain.offset));
                         if next.is_none() || !self.is_proven(at, at.sequence).await? {
                             refuse_unreadable(&chain.source, &(chain.offset..chain.offset + BLOCK))?;
                         }
@@ -488,26 +533,31 @@ impl<'a> Recovery<'a> {
     }
 
     /// Makes what was cut off unreadable, so that it is taken for nothing later: not for the end of a segment that goes
-    /// on elsewhere, and not for what follows in this one.
+    /// on elsewhere, and not for what follows in this one. What bears the mark of an earlier start is marked again: that one's
+    /// sync may have failed.
     async fn wipe(&self, end: Position) -> Result<(), LogError> {
         let Some(segment) = self.segments.get(end.segment) else { return Ok(()) };
         let mut chain = self.chain(&segment, end);
-        let mut headers = Vec::new();
-        if let Some(first) = BatchHeader::decode(&chain.source.bytes(chain.offset, BLOCK).await?, self.salt)?
-            && first.segment == end.segment
-        {
-            headers.push(chain.offset);
+        let mut cut_off = Vec::new();
+        let first = chain.source.bytes(chain.offset, BLOCK).await?;
+        let is_batch = |header: BatchHeader| header.segment == end.segment;
+        if first.starts_with(&CUT_OFF) || BatchHeader::decode(&first, self.salt)?.is_some_and(is_batch) {
+            cut_off.push(chain.offset);
         }
-        while let Some((offset, _)) = chain.find_next().await? {
-            headers.push(offset);
-            chain.offset = offset;
+        if self.nothing_behind != Some((end.segment, chain.offset)) {
+            while let Some((offset, _)) = chain.find_next().await? {
+                cut_off.push(offset);
+                chain.offset = offset;
+            }
+            cut_off.append(&mut chain.marks);
         }
-        for offset in &headers {
-            let mut zeros = block::alloc(BLOCK).await?;
-            zeros.fill(0);
-            segment.file.write_at(zeros.freeze(), *offset as u64).await?;
+        for offset in &cut_off {
+            let mut mark = block::alloc(BLOCK).await?;
+            mark.fill(0);
+            mark[..CUT_OFF.len()].copy_from_slice(&CUT_OFF);
+            segment.file.write_at(mark.freeze(), *offset as u64).await?;
         }
-        if !headers.is_empty() {
+        if !cut_off.is_empty() {
             segment.file.sync_data().await?;
         }
         Ok(())
@@ -515,15 +565,13 @@ impl<'a> Recovery<'a> {
 
     /// Whether a segment goes on behind this sequence number.
     async fn continues(&self, next: SegmentHeader, sequence: u64) -> Result<bool, LogError> {
-        Ok(next.first == sequence || self.restarts(next, sequence).await?)
+        Ok(next.first == sequence || self.restart_of(next).await? == Some(sequence))
     }
 
-    /// Whether a segment begins with a restart after this sequence number.
-    async fn restarts(&self, next: SegmentHeader, sequence: u64) -> Result<bool, LogError> {
+    /// The sequence number behind which a segment begins with a restart, if it does.
+    async fn restart_of(&self, next: SegmentHeader) -> Result<Option<u64>, LogError> {
         let segment = self.segments.get(next.number).expect("in the list of headers");
-        let first = segment.file.read_at(BLOCK as u64, BLOCK).await?;
-        let batch = BatchHeader::decode(&first, self.salt)?;
-        Ok(batch.is_some_and(|batch| batch.segment == next.number && batch.restarts == Some(sequence)))
+        Ok(first_batch(&segment.file, &next, self.salt).await?.and_then(|batch| batch.restarts))
     }
 
     /// Whether anything behind this position says that the record with this sequence number was durable.
@@ -553,7 +601,7 @@ impl<'a> Recovery<'a> {
         let discarded: Vec<SegmentHeader> = self.headers.drain(from.min(self.headers.len())..).collect();
         for header in discarded.into_iter().filter(|_| !self.is_read_only) {
             if let Some(segment) = self.segments.discard(header.number) {
-                mark_free(&segment, self.salt).await?;
+                mark_free(&segment.file, self.salt).await?;
                 self.segments.reuse(&segment);
             }
         }

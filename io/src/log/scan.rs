@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
-use super::format::{BLOCK, BatchHeader, HEADER, RECORD_ALIGN, RecordHeader, spans_match};
+use super::format::{BLOCK, BatchHeader, CUT_OFF, HEADER, RECORD_ALIGN, RecordHeader, SegmentHeader, spans_match};
 use super::map::Source;
 use super::{Damage, FormatError, Id, Kind, Location, LogError, What};
 use crate::fs::File;
@@ -163,9 +163,15 @@ pub struct Chain {
     pub offset: usize,
     /// The sequence number that must follow; `None` takes any.
     pub expected: Option<u64>,
+    /// Where [`Chain::find_next`] came upon the mark of a batch that was cut off.
+    pub marks: Vec<usize>,
 }
 
 impl Chain {
+    pub fn new(source: Source, salt: u64, segment: u64, offset: usize, expected: Option<u64>) -> Self {
+        Self { source, salt, segment, offset, expected, marks: vec![] }
+    }
+
     /// The batch at the present offset, if it continues the chain. Doesn't move on.
     pub async fn peek(&mut self) -> Result<Batch, LogError> {
         let head = self.source.bytes(self.offset, HEADER).await?;
@@ -196,6 +202,9 @@ impl Chain {
             if head.len() < HEADER {
                 break;
             }
+            if head.starts_with(&CUT_OFF) {
+                self.marks.push(offset);
+            }
             let Some(header) = BatchHeader::decode(&head, self.salt)? else { continue };
             if header.segment == self.segment && header.first >= self.expected.unwrap_or(0) {
                 return Ok(Some((offset, header)));
@@ -203,6 +212,13 @@ impl Chain {
         }
         Ok(None)
     }
+}
+
+/// The header of a segment's first batch. Segment header and first batch are written together: a batch with another number
+/// than the header says is an earlier life's.
+pub async fn first_batch(file: &File, segment: &SegmentHeader, salt: u64) -> Result<Option<BatchHeader>, LogError> {
+    let batch = BatchHeader::decode(&file.read_at(BLOCK as u64, BLOCK).await?, salt)?;
+    Ok(batch.filter(|batch| batch.segment == segment.number && batch.first == segment.first))
 }
 
 /// A part of a batch.
@@ -270,17 +286,45 @@ pub fn is_whole(parts: &[Part<'_>]) -> bool {
     parts.iter().all(|part| matches!(part, Part::Record { is_whole: true, .. }))
 }
 
+/// By what one tells whether the end of a segment is there.
+pub(super) struct Last {
+    /// The sequence number of the segment's first record.
+    pub first: u64,
+    /// The file of the segment that follows, and its header.
+    pub file: File,
+    /// See `file`.
+    pub next: SegmentHeader,
+}
+
 /// Reads all records of one segment in order, and reports what is damaged.
 pub struct Scanner {
     chain: Chain,
     /// Where to stop, if before the end of the chain.
     end: usize,
+    /// What should come last, until that was asked for.
+    last: Option<Last>,
     found: VecDeque<Step>,
 }
 
 impl Scanner {
-    pub(super) fn new(chain: Chain, end: usize) -> Self {
-        Self { chain, end, found: VecDeque::new() }
+    pub(super) fn new(chain: Chain, end: usize, last: Option<Last>) -> Self {
+        Self { chain, end, last, found: VecDeque::new() }
+    }
+
+    /// What is lost at the end of the segment, where nothing behind shows it: the next segment goes on further than this one
+    /// came.
+    async fn lost_at_end(&mut self) -> Result<Option<Step>, LogError> {
+        let Some(Last { first, file, next }) = self.last.take() else { return Ok(None) };
+        let batch = match first_batch(&file, &next, self.chain.salt).await {
+            // What can't be read tells nothing.
+            Ok(None) | Err(LogError::Io(_)) => return Ok(None),
+            batch => batch?,
+        };
+        let came = self.chain.expected.unwrap_or(first);
+        let before = batch.map_or(came, |batch| batch.restarts.unwrap_or(batch.first));
+        let (segment, bytes) = (self.chain.segment, self.chain.offset as u64..self.end as u64);
+        let damage = Damage { segment, bytes, sequences: came..before, what: What::Batch };
+        Ok((came < before).then_some(Step::Damage(damage)))
     }
 
     /// How far it has come, in bytes of the segment.
@@ -298,7 +342,7 @@ impl Scanner {
                 return Ok(Some(step));
             }
             if self.chain.offset >= self.end {
-                return Ok(None);
+                return self.lost_at_end().await;
             }
             match self.chain.peek().await? {
                 Batch::Whole { header, offset, bytes } => {
@@ -322,7 +366,7 @@ impl Scanner {
                         self.chain.offset = offset;
                         self.chain.expected = Some(header.restarts.unwrap_or(header.first));
                     }
-                    _ => return Ok(None),
+                    _ => return self.lost_at_end().await,
                 },
             }
         }

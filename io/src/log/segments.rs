@@ -27,7 +27,8 @@ pub struct Segment {
     pub first: u64,
     /// The file it is in; held until nobody reads it any more.
     pub file: File,
-    slot: u32,
+    /// The number in its file's name.
+    pub slot: u32,
     /// Some of it was given back to the file system: overwriting it costs as much as appending.
     punched: Cell<bool>,
     /// Somebody is writing that it holds nothing.
@@ -148,6 +149,11 @@ impl Segments {
         Ok(Some(segment))
     }
 
+    /// What seeds the lane's checksums.
+    pub fn salt(&self) -> u64 {
+        self.salt
+    }
+
     /// The length of a segment.
     pub fn bytes(&self) -> u32 {
         self.bytes
@@ -255,7 +261,7 @@ impl Segments {
                 format!("segment {number} is being freed already"),
             ));
         }
-        let marked = mark_free(&segment, self.salt).await;
+        let marked = mark_free(&segment.file, self.salt).await;
         segment.freeing.set(false);
         marked?;
         if self.live.borrow_mut().remove(&number).is_none() {
@@ -310,11 +316,11 @@ impl Segments {
 }
 
 /// Writes durably that a segment's file holds nothing.
-pub async fn mark_free(segment: &Segment, salt: u64) -> io::Result<()> {
+pub async fn mark_free(file: &File, salt: u64) -> io::Result<()> {
     let mut block = block::alloc(BLOCK).await?;
     SegmentHeader { number: 0, first: 0, synced: 0 }.encode_into(salt, &mut block);
-    segment.file.write_at(block.freeze(), 0).await?;
-    segment.file.sync_data().await
+    file.write_at(block.freeze(), 0).await?;
+    file.sync_data().await
 }
 
 async fn zeros(len: usize) -> io::Result<Block> {
