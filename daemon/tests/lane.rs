@@ -490,3 +490,107 @@ fn a_write_that_nobody_waits_for_any_more_keeps_its_place() {
         }
     });
 }
+
+/// Compaction freed the segment, and an index made anew knew nothing of the chunk: nobody would have repaired it.
+#[test]
+fn a_quarantine_outlives_compaction_and_a_rebuild() {
+    with_lane(|place| async move {
+        let lane = place.open_with(Options { cache_bytes: 0, ..options() }).await.0;
+        let bytes = content(1, 3_000);
+        let id = put(&lane, &bytes).await;
+        let segment = lane.chunk(&id).expect("asked").expect("here").segment;
+        for number in 2..30 {
+            let other = put(&lane, &content(number, 100_000)).await;
+            lane.drop_chunk(&other).await.expect("dropped");
+        }
+        damage(&place, &lane, &id, 10);
+        assert_eq!(lane.verify(&id).await.expect("read"), Verified::Bad);
+        lane.commit().await.expect("committed");
+        let is_planned = |lane: &Lane| lane.compaction_plan().iter().any(|planned| planned.segment == segment);
+        assert!(!is_planned(&lane) && !lane.compact(segment).await.expect("looked at").is_freed);
+        lane.close().await.expect("committed");
+        drop(lane);
+        let (lane, _) = place.rebuild().await;
+        assert_eq!(lane.status().quarantined, 1);
+        assert!(matches!(lane.get(&id).await, Err(LaneError::Quarantined(_))));
+        // Also when the index comes from where it was committed.
+        lane.close().await.expect("committed");
+        drop(lane);
+        let lane = place.open().await;
+        assert!(!lane.compact(segment).await.expect("looked at").is_freed);
+        assert_eq!(put(&lane, &bytes).await, id);
+        lane.commit().await.expect("committed");
+        assert!(is_planned(&lane), "nothing keeps it any more");
+        // The drop names another segment, and must outlive that one while the bad record is there to be found.
+        assert!(lane.drop_chunk(&id).await.expect("dropped"));
+        for number in 30..60 {
+            let other = put(&lane, &content(number, 100_000)).await;
+            lane.drop_chunk(&other).await.expect("dropped");
+        }
+        lane.commit().await.expect("committed");
+        for planned in lane.compaction_plan().iter().filter(|planned| planned.segment != segment) {
+            assert!(lane.compact(planned.segment).await.expect("compacted").is_freed);
+        }
+        lane.close().await.expect("committed");
+        drop(lane);
+        let (lane, _) = place.rebuild().await;
+        assert_eq!((lane.status().quarantined, get(&lane, &id).await), (0, None));
+        lane.commit().await.expect("committed");
+        assert!(lane.compact(segment).await.expect("compacted").is_freed);
+    });
+}
+
+/// Each held what the other waited for.
+#[test]
+fn two_compactions_at_once_both_end() {
+    with_lane(|place| async move {
+        let lane = place.open().await;
+        let entry = |index: u64| vec![(1, index, Bytes::from(content(index, 300)))];
+        for (index, slots) in (1..).zip([[1, 2], [2, 1]]) {
+            for slot in slots {
+                lane.append_raft(slot, entry(index)).await.expect("stored");
+            }
+            // The rest of the segment.
+            for number in 0..12 {
+                let id = put(&lane, &content(100 * index + number, 90_000)).await;
+                lane.drop_chunk(&id).await.expect("dropped");
+            }
+        }
+        lane.commit().await.expect("committed");
+        assert_eq!((lane.usage()[0].0, lane.usage()[1].0), (1, 2));
+        // While somebody writes to slot 2 one compaction comes as far as slot 1, and the other, which is first when slot 2 is
+        // free, wants slot 1 next.
+        let write = async {
+            for index in 3..50 {
+                lane.append_raft(2, entry(index)).await.expect("stored");
+            }
+        };
+        let all = futures_util::future::join3(write, lane.compact(2), lane.compact(1));
+        let ((), one, other) = time::timeout(Duration::from_secs(20), all).await.expect("none waits for the other");
+        assert!(one.expect("compacted").is_freed && other.expect("compacted").is_freed);
+        for slot in [1, 2] {
+            assert_eq!(lane.read_raft(slot, 1..=2).await.expect("read").len(), 2);
+        }
+    });
+}
+
+/// The room that was kept is given back once. When there is room again it must be kept again, or the next full disk finds
+/// none.
+#[test]
+fn the_ballast_is_made_again_after_it_was_used() {
+    with_lane(|place| async move {
+        let memory = cairn_meta::index::Memory::default();
+        let dir = Dir::open(&place.0).await.expect("it is there");
+        let options = Options { ballast: 1 << 20, ..options() };
+        let (lane, _) = Lane::open(&dir, Store::Memory(memory.clone()), options).await.expect("it opens");
+        let ballast = std::path::Path::new(&place.0).join("ballast");
+        let length = || std::fs::metadata(&ballast).ok().map(|file| file.len());
+        assert_eq!(length(), Some(1 << 20));
+        put(&lane, b"one").await;
+        memory.fail_commits(1, cairn_meta::index::Fault::NoRoom);
+        assert!(lane.commit().await.expect_err("no room").is_no_room());
+        assert_eq!(length(), None);
+        lane.commit().await.expect("committed");
+        assert_eq!(length(), Some(1 << 20));
+    });
+}

@@ -476,3 +476,15 @@ fn of_two_files_of_one_segment_the_later_counts() {
         }
     }
 }
+
+#[test]
+fn options_that_would_wait_for_ever_are_refused() {
+    let place = Place::empty();
+    for wrong in [Options { reserve: 0, ..options() }, Options { ahead: 0, ..options() }] {
+        let body = async move |dir: Dir| match Log::open(&dir, wrong, None, Rc::new(|_: &Entry<'_>| ())).await {
+            Err(LogError::Options(why)) => why.contains("1"),
+            _ => false,
+        };
+        assert!(on_core(body, place.0.path().into()), "refused, and said what to do");
+    }
+}

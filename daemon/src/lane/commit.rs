@@ -108,6 +108,9 @@ impl Lane {
                 *progress.borrow_mut() = Progress { position, bytes, failure: None, failures: 0, is_running: true };
                 // Without it recovery does the same, only with less proof.
                 let _ = self.note(position).await;
+                if !self.0.has_ballast.get() {
+                    self.0.keep_ballast().await;
+                }
                 Ok(())
             }
             Err(error) => {
@@ -120,6 +123,7 @@ impl Lane {
                 if let CommitError::DiskFull(_) = &error {
                     // The room that was kept for this moment.
                     let _ = self.0.dir.remove(BALLAST).await;
+                    self.0.has_ballast.set(false);
                 }
                 if failures >= FAILURES_MAX {
                     log.poison(&format!("its index can't be committed ({error})"));
@@ -186,14 +190,16 @@ impl Inner {
     /// Keeps some room on the disk, to give back when the index can't be committed for want of it.
     pub(super) async fn keep_ballast(&self) {
         let bytes = self.options.ballast;
+        if bytes == 0 {
+            return self.has_ballast.set(true);
+        }
         let space = self.dir.space().await;
-        let has_room = space.is_ok_and(|space| space.free > self.options.log.keep_free.saturating_add(bytes));
-        if bytes == 0 || !has_room {
+        if !space.is_ok_and(|space| space.free > self.options.log.keep_free.saturating_add(bytes)) {
             return;
         }
         if let Ok(file) = self.dir.open_file(BALLAST, Mode::Create).await {
-            // Without room for it there is none to keep.
-            let _ = file.allocate(0, bytes).await;
+            // Without room for it there is none to keep; a later commit tries again.
+            self.has_ballast.set(file.allocate(0, bytes).await.is_ok());
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Safe against a crash at every step: copies are ordinary records, durable before anything is freed; a segment is freed only
 //! when the index is committed beyond it, so that no recovery reads it again. A drop moves on with its segment's
-//! other records for as long as the record it drops is there to come back.
+//! other records for as long as the record it drops is there to come back. A segment with a quarantined record stays until
+//! the record is stored again or dropped: when the index is made anew, it is all that says that something was there.
 
 use std::cmp::Reverse;
 
@@ -31,7 +32,7 @@ pub struct Compacted {
     pub copied_bytes: u64,
     /// Bytes of the segment that were read.
     pub read_bytes: u64,
-    /// Whether the segment is free now. It isn't if something in it is damaged.
+    /// Whether the segment is free now. It isn't if something in it is damaged or quarantined.
     pub is_freed: bool,
     /// What couldn't be read in it.
     pub damage: Vec<Damage>,
@@ -93,7 +94,8 @@ impl Lane {
         let has_room = self.0.log.segment_counts().1 > self.0.log.options().reserve;
         let most = if has_room { LIVE_MAX_PERCENT } else { LIVE_MAX_FULL_PERCENT };
         let bytes = u64::from(self.0.log.superblock().segment_bytes);
-        let sealed = segments.iter().filter(|segment| segment.number < committed && !self.is_given_up(segment.number));
+        let is_left_alone = |segment: u64| self.is_given_up(segment) || self.0.state.has_bad(segment);
+        let sealed = segments.iter().filter(|segment| segment.number < committed && !is_left_alone(segment.number));
         let plan = |segment: u64| {
             let kept = self.0.state.usage_of(segment).kept(segments.len() as u64);
             // Cost and benefit of log-structured file systems: room won times age over bytes read and written.
@@ -122,6 +124,10 @@ impl Lane {
         pay: impl AsyncFn(u64) -> Result<(), Stopped>,
     ) -> Result<Option<Compacted>, LaneError> {
         let mut done = Compacted::default();
+        if self.0.state.has_bad(segment) {
+            // It can't be freed, and what would be copied would be copied again and again.
+            return Ok(Some(done));
+        }
         let mut copies = Underway::default();
         let mut records = Paced::new(self.0.log.scan(segment, None)?, pay);
         loop {
@@ -139,6 +145,10 @@ impl Lane {
             }
             let id = claimed_by(found.kind, &found.id);
             if !copies.claims.iter().any(|claim| claim.id == id) {
+                if self.is_claimed(&id) {
+                    // Whoever has it may be another compaction that waits for what this one has.
+                    copies.settle().await?;
+                }
                 copies.claims.push(self.claim(id).await);
             }
             // It may have been dropped or moved while its id was waited for.
@@ -190,7 +200,7 @@ impl Lane {
             self.commit().await?;
         }
         let is_behind = self.0.commit.borrow().position.segment > segment;
-        if !is_behind || self.0.state.usage_of(segment).live > 0 {
+        if !is_behind || self.0.state.usage_of(segment).live > 0 || self.0.state.has_bad(segment) {
             return Ok(false);
         }
         self.check_poison()?;

@@ -79,6 +79,8 @@ struct Inner {
     /// Segments with damage in them, which compaction leaves alone.
     given_up: RefCell<BTreeSet<u64>>,
     counts: Cell<Counts>,
+    /// The ballast is there, or none is wanted.
+    has_ballast: Cell<bool>,
     task: RefCell<Option<JoinHandle<()>>>,
     _lock: Lock,
 }
@@ -302,6 +304,7 @@ impl Lane {
             damage: opened.damage,
             given_up: RefCell::default(),
             counts: Cell::default(),
+            has_ballast: Cell::new(false),
             task: RefCell::default(),
             options,
             _lock: lock,
@@ -387,6 +390,11 @@ impl Lane {
             }
         }
         Claim { inner: self.0.clone(), id }
+    }
+
+    /// Whether somebody writes this id.
+    fn is_claimed(&self, id: &Id) -> bool {
+        self.0.busy.borrow().contains(id)
     }
 
     /// After a failure nobody knows what the next start finds, so that not even "it is there" can be answered for.

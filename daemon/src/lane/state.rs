@@ -25,6 +25,8 @@ pub struct State {
     /// What went wrong with the index while records were applied.
     failure: RefCell<Option<String>>,
     quarantined: Cell<u64>,
+    /// How many quarantined records each segment has: to free it would be to forget that they were there.
+    bad_in: RefCell<BTreeMap<u64, u64>>,
     /// The segment that the index was committed up to, as the log says.
     noted: Cell<u64>,
 }
@@ -101,7 +103,7 @@ pub fn raft_id(key: RaftKey, term: u64) -> Id {
 
 impl State {
     pub fn new(index: Index, commit_at: usize) -> Result<Self, Error> {
-        let (mut segments, mut quarantined) = (BTreeMap::new(), 0);
+        let (mut segments, mut quarantined, mut bad_in) = (BTreeMap::new(), 0, BTreeMap::new());
         let mut scan = Scan::all(Table::Segments);
         while index.step(&mut scan, 1024, |key, value| {
             if let (Ok(key), Some(usage)) = (<[u8; 8]>::try_from(key), Usage::decode(value)) {
@@ -111,8 +113,11 @@ impl State {
         })? == Step::More
         {}
         let mut scan = Scan::all(Table::Quarantine);
-        while index.step(&mut scan, 1024, |_, _| {
+        while index.step(&mut scan, 1024, |_, value| {
             quarantined += 1;
+            if let Some(at) = decode(value) {
+                *bad_in.entry(at.segment).or_default() += 1;
+            }
             ControlFlow::Continue(())
         })? == Step::More
         {}
@@ -126,6 +131,7 @@ impl State {
             commit_at: Cell::new(Some(commit_at)),
             failure: RefCell::default(),
             quarantined: Cell::new(quarantined),
+            bad_in: RefCell::new(bad_in),
             noted: Cell::new(0),
         })
     }
@@ -209,8 +215,10 @@ impl State {
         let Location { segment, offset, extent: stored, .. } = at;
         let chunk = ChunkEntry { segment, offset, stored, length: entry.length, flags: 0, touched };
         let before = self.index.borrow_mut().put_chunk(&id, &chunk)?;
-        if self.quarantined.get() > 0 {
-            self.acquit(&id)?;
+        if self.quarantined.get() > 0
+            && let Some(bad) = self.acquit(&id)?
+        {
+            self.outlived(bad.segment, at.segment);
         }
         let Some(before) = before else {
             self.add(at);
@@ -237,7 +245,11 @@ impl State {
             std::mem::drop(index);
             gone.into_iter().for_each(|at| self.dropped(at, drop));
             let quarantined = self.quarantine_of(&id)?;
-            return if quarantined.is_some_and(|bad| is_meant(bad.location)) { self.acquit(&id) } else { Ok(()) };
+            if let Some(bad) = quarantined.filter(|bad| is_meant(bad.location)) {
+                self.acquit(&id)?;
+                self.outlived(bad.location.segment, drop.segment);
+            }
+            return Ok(());
         }
         let named = record_key(drop.of, id);
         let (table, key) = match drop.of {
@@ -319,19 +331,37 @@ impl State {
             index.drop_chunk(id)?;
             self.remove(at);
         }
-        if index.get_with(Table::Quarantine, &id.0, |_| ())?.is_none() {
-            self.quarantined.set(self.quarantined.get() + 1);
+        match index.get_with(Table::Quarantine, &id.0, decode)? {
+            None => self.quarantined.set(self.quarantined.get() + 1),
+            Some(before) => before.into_iter().for_each(|before| self.bad_no_more(before.segment)),
         }
+        *self.bad_in.borrow_mut().entry(at.segment).or_default() += 1;
         index.put(Table::Quarantine, &id.0, &[&encode(at)[..], &wall.to_le_bytes()].concat())
     }
 
-    fn acquit(&self, id: &ChunkId) -> Result<(), Error> {
+    /// Ends a quarantine, if there is one; returns where the bad record lies.
+    fn acquit(&self, id: &ChunkId) -> Result<Option<Location>, Error> {
         let mut index = self.index.borrow_mut();
-        if index.get_with(Table::Quarantine, &id.0, |_| ())?.is_some() {
-            self.quarantined.set(self.quarantined.get() - 1);
-            index.delete(Table::Quarantine, &id.0)?;
+        let Some(bad) = index.get_with(Table::Quarantine, &id.0, decode)? else { return Ok(None) };
+        self.quarantined.set(self.quarantined.get() - 1);
+        bad.into_iter().for_each(|bad| self.bad_no_more(bad.segment));
+        index.delete(Table::Quarantine, &id.0)?;
+        Ok(bad)
+    }
+
+    fn bad_no_more(&self, segment: u64) {
+        let mut bad_in = self.bad_in.borrow_mut();
+        if let Some(count) = bad_in.get_mut(&segment) {
+            *count -= 1;
+            if *count == 0 {
+                bad_in.remove(&segment);
+            }
         }
-        Ok(())
+    }
+
+    /// Whether a segment has records that are quarantined.
+    pub fn has_bad(&self, segment: u64) -> bool {
+        self.bad_in.borrow().contains_key(&segment)
     }
 
     pub fn quarantine_of(&self, id: &ChunkId) -> Result<Option<Quarantined>, Error> {

@@ -86,9 +86,9 @@ pub type Apply = dyn Fn(&Entry<'_>);
 /// How a log is run. What is fixed when it is made stands in its [`Superblock`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Segments kept for drops, Raft records and compaction when there is no room for data any more.
+    /// Segments kept for drops, Raft records and compaction when there is no room for data any more: at least one.
     pub reserve: usize,
-    /// Segments made ready beyond the reserve before they are needed.
+    /// Segments made ready beyond the reserve before they are needed: at least one.
     pub ahead: usize,
     /// Segments kept for reuse; what is freed beyond them is given back to the file system.
     pub spare_max: usize,
@@ -115,6 +115,19 @@ impl Default for Options {
             batch_bytes: 1 << 20,
             in_flight_bytes: 64 << 20,
             prewrite: Prewrite::WhenSmall,
+        }
+    }
+}
+
+impl Options {
+    /// Refuses what would have somebody wait for ever.
+    fn check(&self) -> Result<(), LogError> {
+        match (self.reserve, self.ahead) {
+            (0, _) => {
+                Err(LogError::Options("without a reserve a full one could never be emptied; keep 1 segment or more"))
+            }
+            (_, 0) => Err(LogError::Options("no segment would ever be made for data; make 1 or more ahead")),
+            _ => Ok(()),
         }
     }
 }
@@ -265,6 +278,9 @@ pub enum LogError {
     /// Blocks that aren't whole spans.
     #[error("all but the last block of a payload must be multiples of {} bytes long", format::SPAN)]
     Uneven,
+    /// How it should be run makes no sense.
+    #[error("a lane can't be run so: {0}")]
+    Options(&'static str),
     /// The log was closed.
     #[error("the lane is closed")]
     Closed,

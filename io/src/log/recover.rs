@@ -95,7 +95,7 @@ impl Log {
     /// Opens a log: applies all records since `from` (from the beginning if there is none), and goes on behind them.
     ///
     /// # Errors
-    /// If this is no log, if a newer Cairn wrote it, if the index is ahead of it, if it belongs to another lane, or if
+    /// If the options make no sense, if this is no log, if a newer Cairn wrote it, if the index is ahead of it, if it belongs to another lane, or if
     /// the disk fails.
     pub async fn open(
         dir: &Dir,
@@ -103,6 +103,7 @@ impl Log {
         from: Option<Position>,
         apply: Rc<Apply>,
     ) -> Result<Opened, LogError> {
+        options.check()?;
         let superblock = Log::superblock_of(dir).await?;
         let salt = superblock.salt();
         let segments = Segments::new(dir.clone(), salt, superblock.segment_bytes, options.clone());
