@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::format::{Id, Kind, RecordHeader, SPAN, SegmentHeader, spans_match};
 use super::map::Source;
-use super::scan::{Chain, Last, Scanner, Windows};
+use super::scan::{Behind, Chain, Last, Scanner, Windows};
 use super::segments::Segment;
 use super::{Location, Log, Position, Room, SegmentInfo};
 use crate::Block;
@@ -132,12 +132,14 @@ impl Log {
         let end = if segment >= applied.segment { applied.offset as usize } else { bytes };
         let end = if segment > applied.segment { 0 } else { end };
         let offset = from.map_or(super::format::BLOCK, |from| from.offset as usize);
-        // What follows the segment that is written to isn't known yet.
-        let next = inner.segments.get(segment + 1).filter(|next| next.number <= applied.segment);
-        let last = next.map(|next| {
-            let header = SegmentHeader { number: next.number, first: next.first, synced: 0 };
-            Last { first: found.first, file: next.file.clone(), next: header }
-        });
+        let behind = if segment == applied.segment {
+            Some(Behind::Sequence(applied.sequence))
+        } else {
+            let next = inner.segments.get(segment + 1).filter(|next| next.number <= applied.segment);
+            let header = |next: &Segment| SegmentHeader { number: next.number, first: next.first, synced: 0 };
+            next.map(|next| Behind::Segment(next.file.clone(), header(&next)))
+        };
+        let last = behind.map(|behind| Last { first: found.first, behind });
         let source = Source::Windows(Windows::new(found.file.clone(), bytes));
         let expected = from.map(|from| from.sequence);
         Ok(Scanner::new(Chain::new(source, inner.salt, segment, offset, expected), end, last))

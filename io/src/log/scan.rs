@@ -290,10 +290,16 @@ pub fn is_whole(parts: &[Part<'_>]) -> bool {
 pub(super) struct Last {
     /// The sequence number of the segment's first record.
     pub first: u64,
-    /// The file of the segment that follows, and its header.
-    pub file: File,
-    /// See `file`.
-    pub next: SegmentHeader,
+    /// What follows the last.
+    pub behind: Behind,
+}
+
+/// What follows the last record of a segment.
+pub(super) enum Behind {
+    /// The record with this sequence number.
+    Sequence(u64),
+    /// A segment: its file and its header.
+    Segment(File, SegmentHeader),
 }
 
 /// Reads all records of one segment in order, and reports what is damaged.
@@ -311,17 +317,18 @@ impl Scanner {
         Self { chain, end, last, found: VecDeque::new() }
     }
 
-    /// What is lost at the end of the segment, where nothing behind shows it: the next segment goes on further than this one
-    /// came.
+    /// What is lost at the end of the segment, where nothing behind it there shows it.
     async fn lost_at_end(&mut self) -> Result<Option<Step>, LogError> {
-        let Some(Last { first, file, next }) = self.last.take() else { return Ok(None) };
-        let batch = match first_batch(&file, &next, self.chain.salt).await {
-            // What can't be read tells nothing.
-            Ok(None) | Err(LogError::Io(_)) => return Ok(None),
-            batch => batch?,
-        };
+        let Some(Last { first, behind }) = self.last.take() else { return Ok(None) };
         let came = self.chain.expected.unwrap_or(first);
-        let before = batch.map_or(came, |batch| batch.restarts.unwrap_or(batch.first));
+        let before = match behind {
+            Behind::Sequence(sequence) => sequence,
+            Behind::Segment(file, next) => match first_batch(&file, &next, self.chain.salt).await {
+                // What can't be read tells nothing.
+                Err(LogError::Io(_)) => came,
+                batch => batch?.map_or(came, |batch| batch.restarts.unwrap_or(batch.first)),
+            },
+        };
         let (segment, bytes) = (self.chain.segment, self.chain.offset as u64..self.end as u64);
         let damage = Damage { segment, bytes, sequences: came..before, what: What::Batch };
         Ok((came < before).then_some(Step::Damage(damage)))

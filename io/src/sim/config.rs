@@ -127,6 +127,8 @@ pub struct DiskConfig {
     pub align: usize,
     /// Whether a power cut may leave the front of a sector new and its end old.
     pub sectors_tear: bool,
+    /// Of each file, sectors before this byte are left whole all the same: for programs that must rely on it there.
+    pub sectors_whole_below: u64,
     /// How long a read takes.
     pub read: Latency,
     /// How long a write takes.
@@ -146,6 +148,7 @@ impl DiskConfig {
             sector: 512,
             align: 4096,
             sectors_tear: true,
+            sectors_whole_below: 0,
             read: Latency::micros(60, 150),
             write: Latency::micros(15, 60),
             sync: Latency::micros(40, 400),

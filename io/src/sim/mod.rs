@@ -38,6 +38,7 @@ mod world;
 mod tests;
 
 pub use config::{DiskConfig, Latency, NetConfig, NodeConfig, WorldConfig};
+pub use disk::{Scar, Scars};
 pub use fault::{Fault, FaultKind, ParseFaultError};
 pub use node::{NodeId, Program, Status};
 pub use plan::{FaultPlan, Profile};

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::config::{NodeConfig, WorldConfig, nanos};
+use super::disk::Scars;
 use super::fault::Fault;
 use super::node::{Ending, Node, NodeId, Program, Slot, Status};
 use super::plan::FaultPlan;
@@ -146,6 +147,14 @@ impl World {
         let handle = current.exec.spawn(Class::Foreground, future);
         self.shared.woken.push(slot.index);
         Some(handle)
+    }
+
+    /// What became of the bytes of a node's disk so far.
+    ///
+    /// # Panics
+    /// If it has no such disk.
+    pub fn scars(&self, node: NodeId, disk: usize) -> Scars {
+        self.node(node).disks[disk].scars.clone()
     }
 
     /// What a file holds now, as a program would read it; `None` if there is no such file.

@@ -2,21 +2,22 @@
 //! wrong.
 //!
 //! Promised: what was applied once is applied again at every recovery, where it was and as it was, until its segment is
-//! freed; what a recovery didn't show never comes back. Where bits rot, what is lost is told. Bits rot under every third
-//! seed only, so that the others may be judged without mercy.
+//! freed; what a recovery didn't show never comes back. Where bits rot, what is lost is told. Only that is excused whose
+//! own bytes rotted, or were read in vain.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 
 use cairn_io::block;
 use cairn_io::fs::Dir;
 use cairn_io::log::{
     Damage, Entry, Id, Kind, Location, Log, LogError, Options, Payload, Placed, Position, Prewrite, ReadError, Record,
-    Room, Step, Superblock,
+    Room, Step, Superblock, What,
 };
 use cairn_io::rng;
-use cairn_io::sim::{DiskConfig, Fault, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
+use cairn_io::sim::{DiskConfig, Fault, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, Scars, World, WorldConfig};
 use cairn_io::task::{self, Class};
 use cairn_io::time::sleep;
 
@@ -27,6 +28,8 @@ const STORM_MS: u64 = 1_500;
 /// Room for fewer segments than the log may have, so that the disk itself gets full, too.
 const DISK: u64 = 3 << 20;
 const NODE: NodeId = NodeId(0);
+/// Where a segment's file says what it is: its header's block and its first batch's.
+const HEAD: u64 = 8 << 10;
 
 fn rots(seed: u64) -> bool {
     seed.is_multiple_of(3)
@@ -81,12 +84,18 @@ struct Written {
     /// When it was handed in and when it was applied, in events.
     submitted: u64,
     applied: u64,
+    /// Bits that had rotted before.
+    scars: usize,
 }
 
 #[derive(Default)]
 struct Model {
-    rots: bool,
-    reads_fail: bool,
+    /// What became of the disk's bytes.
+    scars: RefCell<Scars>,
+    /// Reads that had failed when the log was opened.
+    reads_failed: Cell<u64>,
+    /// The number in the name of each segment's file.
+    slots: RefCell<BTreeMap<u64, u32>>,
     segment_bytes: u32,
     /// The lane frees segments in any order, and so always opens from its checkpoint.
     frees_anywhere: bool,
@@ -110,17 +119,14 @@ struct Shown {
 }
 
 pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
-    let has = |kind| plan.faults().iter().any(|(_, fault)| fault.kind() == kind);
     let model = Rc::new(Model {
-        rots: has(FaultKind::BitRot),
-        reads_fail: has(FaultKind::ReadErrors),
         segment_bytes: if seed.is_multiple_of(2) { 128 << 10 } else { 256 << 10 },
         frees_anywhere: seed.is_multiple_of(5),
         ..Model::default()
     });
     let mut world = World::new(seed, WorldConfig::default());
-    // The header of a segment relies on sectors that are written whole or not at all.
-    let disk = DiskConfig { sectors_tear: false, ..DiskConfig::new("/disk0", DISK) };
+    // The header of a segment relies on a sector that is written whole or not at all; nothing else does.
+    let disk = DiskConfig { sectors_whole_below: 512, ..DiskConfig::new("/disk0", DISK) };
     let config = NodeConfig { disks: vec![disk], restart_after: Some(millis(20)), ..NodeConfig::default() };
     let seen = model.clone();
     world.add_node(config, move || {
@@ -133,6 +139,7 @@ pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
             })
         })
     });
+    model.scars.replace(world.scars(NODE, 0));
     world.apply(plan);
     world.run_for(millis(STORM_MS + 300));
     let verdict = judge(&mut world, &model);
@@ -175,9 +182,40 @@ impl Model {
         self.events.get()
     }
 
-    /// Whether bytes may be bad, or unreadable for the moment, without the log being to blame.
-    fn excuses_damage(&self) -> bool {
-        self.rots || self.reads_fail
+    fn reads_failed_now(&self) -> u64 {
+        self.scars.borrow().reads_failed()
+    }
+
+    fn rotten(&self) -> usize {
+        self.scars.borrow().rotten().len()
+    }
+
+    /// Whether a bit rotted in this part of a segment, after so many others had.
+    fn has_rotted(&self, segment: u64, bytes: &Range<u64>, before: usize) -> bool {
+        let scars = self.scars.borrow();
+        let file = self.slots.borrow().get(&segment).map(|slot| format!("segment-{slot:08x}"));
+        // Where nobody saw the segment, any file may be its own.
+        let is_there = |name: &str| file.as_ref().is_none_or(|file| name == file);
+        scars.rotten()[before..].iter().any(|scar| is_there(&scar.file) && bytes.contains(&scar.at))
+    }
+
+    /// Whether a bit rotted where a record lies.
+    fn record_rotted(&self, written: &Written, at: Location) -> bool {
+        self.has_rotted(at.segment, &(at.offset.into()..u64::from(at.offset + at.extent)), written.scars)
+    }
+
+    /// Whether what is said to be damaged is what rotted.
+    fn explains(&self, damage: &Damage, all: &[Damage]) -> bool {
+        let head_rotted = || self.scars.borrow().rotten().iter().any(|scar| scar.at < HEAD);
+        match damage.what {
+            What::File => head_rotted(),
+            What::Segment => all.iter().any(|damage| damage.what == What::File),
+            What::Records | What::Batch | What::SegmentHeader => self.has_rotted(damage.segment, &damage.bytes, 0),
+        }
+    }
+
+    fn learn_slots(&self, log: &Log) {
+        self.slots.borrow_mut().extend(log.segments().iter().map(|segment| (segment.number, segment.slot)));
     }
 
     /// Looks at a record as it is applied, new or at recovery; returns its number.
@@ -191,7 +229,9 @@ impl Model {
         let placed = Placed { sequence: entry.sequence, location: entry.location };
         let is_same = (written.kind, written.len) == (entry.kind, entry.length as usize);
         let payload = if entry.kind == Kind::Chunk || !entry.is_whole { vec![] } else { content(number, written.len) };
-        let is_excused = self.excuses_damage() || written.is_dead;
+        let is_excused = written.is_dead
+            || self.reads_failed_now() > self.reads_failed.get()
+            || self.record_rotted(written, entry.location);
         if !is_same || *entry.payload != payload {
             self.broke(format!("record {number} is applied as another: {placed:?} for {written:?}"));
         } else if !entry.is_whole && !is_excused {
@@ -240,13 +280,19 @@ impl Model {
         if numbers.len() != shown.len() {
             self.broke("a record is applied twice".to_owned());
         }
-        if !damage.is_empty() && !self.excuses_damage() {
+        let reads_failed = self.reads_failed_now() > self.reads_failed.get();
+        if !reads_failed && !damage.iter().all(|one| self.explains(one, damage)) {
             self.broke(format!("damage without a cause, from {from:?}: {damage:?}"));
         }
         for shown in shown {
             self.know(shown.number, shown.placed);
         }
         let last = shown.last().map_or(0, |shown| shown.placed.sequence);
+        let start = from.map_or((0, 0), |from| (from.segment, u64::from(from.offset)));
+        let end = shown.last().map_or(start, |shown| {
+            let at = shown.placed.location;
+            (at.segment, u64::from(at.offset + at.extent))
+        });
         self.highest.set(self.highest.get().max(last));
         let from = from.map_or(0, |from| from.sequence);
         let missing: Vec<(u64, Written)> = {
@@ -266,7 +312,10 @@ impl Model {
         for (number, written) in missing {
             if let State::Known(placed) = written.state {
                 let is_told = damage.iter().any(|damage| damage.sequences.contains(&placed.sequence));
-                if !is_told && (!self.rots || is_proven(&written)) {
+                let lies = placed.location.segment;
+                let behind = |segment| if segment == end.0 { end.1..u64::MAX } else { 0..u64::MAX };
+                let end_rotted = (end.0..=lies).any(|segment| self.has_rotted(segment, &behind(segment), 0));
+                if !is_told && (!end_rotted || is_proven(&written)) {
                     self.broke(format!("record {number} is gone: {written:?}; damage: {damage:?}"));
                 }
                 if is_told {
@@ -287,12 +336,11 @@ impl Model {
         Some((*number, written.clone(), placed))
     }
 
-    fn is_known(&self, number: u64) -> bool {
-        matches!(self.records.borrow()[&number].state, State::Known(_))
-    }
-
-    fn may_be_bad(&self, number: u64) -> bool {
-        self.excuses_damage() || self.records.borrow()[&number].is_dead
+    fn may_be_bad(&self, number: u64, error: &ReadError) -> bool {
+        let written = &self.records.borrow()[&number];
+        let State::Known(Placed { location, .. }) = written.state else { return true };
+        let is_missing = matches!(error, ReadError::Missing(_)) && self.has_rotted(location.segment, &(0..HEAD), 0);
+        written.is_dead || is_missing || self.record_rotted(written, location)
     }
 
     /// Puts another record into the books and makes it.
@@ -308,7 +356,8 @@ impl Model {
         let kind = Kind::ALL[usize::try_from(below(8)).expect("below 8")];
         let submitted = self.event();
         let number = self.records.borrow().len() as u64;
-        let written = Written { kind, len, state: State::Submitted, is_dead: false, submitted, applied: 0 };
+        let scars = self.rotten();
+        let written = Written { kind, len, state: State::Submitted, is_dead: false, submitted, applied: 0, scars };
         self.records.borrow_mut().insert(number, written);
         let bytes = content(number, len);
         let payload = if len > 0 && below(2) == 0 {
@@ -413,11 +462,12 @@ async fn open(model: &Rc<Model>, dir: &Dir) -> Result<Log, LogError> {
         }
         None => books.applied(entry),
     };
+    model.reads_failed.set(model.reads_failed_now());
     let opened = match Log::open(dir, options, from, Rc::new(apply)).await {
         Ok(opened) => opened,
         Err(error) => {
             let is_io = matches!(error, LogError::Io(_));
-            if !is_io && model.rots {
+            if !is_io && model.rotten() > 0 {
                 model.is_beyond.set(true);
             } else if !is_io && model.made.get() {
                 model.broke(format!("the lane can't be opened from {from:?}: {error}"));
@@ -429,12 +479,14 @@ async fn open(model: &Rc<Model>, dir: &Dir) -> Result<Log, LogError> {
     if opened.applied != shown.len() as u64 {
         model.broke(format!("{} records were applied, it says, and not {}", opened.applied, shown.len()));
     }
+    model.learn_slots(&opened.log);
     model.recovered(from, &shown, &opened.damage);
     Ok(opened.log)
 }
 
 /// One thing a client does. An error ends the life.
 async fn act(model: &Rc<Model>, log: &Log) -> Result<(), LogError> {
+    model.learn_slots(log);
     match below(100) {
         0..50 => append(model, log, 1).await,
         50..60 => append(model, log, 2 + below(8)).await,
@@ -538,11 +590,10 @@ async fn check_reads(model: &Model, log: &Log, count: usize) {
         } else {
             read_part(log, at, written.kind, number, &expected).await
         };
-        let is_excused = model.may_be_bad(number) || !model.is_known(number);
         match result {
             Ok(true) | Err(ReadError::Io(_)) => {}
             Ok(false) => model.broke(format!("record {number} at {at:?} is read with other bytes")),
-            Err(_) if is_excused => {}
+            Err(error) if model.may_be_bad(number, &error) => {}
             Err(error) => model.broke(format!("record {number} can't be read: {error}; {written:?}")),
         }
     }
@@ -571,7 +622,8 @@ async fn check_scan(model: &Model, log: &Log) {
         });
         known.collect()
     };
-    let expected = known_of();
+    let (expected, reads_failed) = (known_of(), model.reads_failed_now());
+    model.learn_slots(log);
     let Ok(mut scanner) = log.scan(segment, None) else { return };
     let (mut found, mut damage) = (BTreeMap::new(), Vec::new());
     loop {
@@ -594,7 +646,8 @@ async fn check_scan(model: &Model, log: &Log) {
     if model.freed.borrow().contains(&segment) {
         return;
     }
-    if !damage.is_empty() && !model.excuses_damage() {
+    let reads_failed = model.reads_failed_now() > reads_failed;
+    if !reads_failed && !damage.iter().all(|one| model.explains(one, &damage)) {
         model.broke(format!("a scan finds damage without a cause: {damage:?}"));
     }
     let known = known_of();
@@ -605,7 +658,7 @@ async fn check_scan(model: &Model, log: &Log) {
     }
     for (number, placed) in expected {
         let is_told = damage.iter().any(|damage| damage.sequences.contains(&placed.sequence));
-        if !found.contains_key(&number) && !is_told && !model.excuses_damage() {
+        if !found.contains_key(&number) && !is_told && !reads_failed {
             model.broke(format!("a scan doesn't find record {number} at {placed:?}"));
         }
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use cairn_daemon::lane::{Lane, LaneError, Named, Options, Owner, Recovered};
 use cairn_io::fs::Dir;
 use cairn_io::log::{LogError, Options as LogOptions, Payload, Prewrite, ReadError, What};
-use cairn_io::sim::{DiskConfig, Fault, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
+use cairn_io::sim::{DiskConfig, Fault, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, Scars, World, WorldConfig};
 use cairn_io::task::{self, Class};
 use cairn_io::time::{self, sleep};
 use cairn_io::{block, rng};
@@ -69,13 +69,12 @@ fn profile() -> Profile {
 }
 
 pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
-    let has = |kind| plan.faults().iter().any(|(_, fault)| fault.kind() == kind);
-    let books = Rc::new(Books::new(has(FaultKind::BitRot), has(FaultKind::ReadErrors)));
+    let books = Rc::new(Books::new());
     let mut world = World::new(seed, WorldConfig::default());
     // Every third disk is smaller than the lane may get.
     let size = if seed.is_multiple_of(3) { 3 << 20 } else { 6 << 20 };
-    // The header of a segment relies on sectors that are written whole or not at all.
-    let disk = DiskConfig { sectors_tear: false, ..DiskConfig::new("/disk0", size) };
+    // The header of a segment relies on a sector that is written whole or not at all; nothing else does.
+    let disk = DiskConfig { sectors_whole_below: 512, ..DiskConfig::new("/disk0", size) };
     let config = NodeConfig { disks: vec![disk], restart_after: Some(millis(20)), ..NodeConfig::default() };
     let seen = books.clone();
     world.add_node(config, move || {
@@ -91,6 +90,7 @@ pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
             })
         })
     });
+    books.scars.replace(world.scars(NODE, 0));
     world.apply(plan);
     world.run_for(millis(STORM_MS + 300));
     let verdict = judge(&mut world, &books);

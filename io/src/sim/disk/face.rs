@@ -208,6 +208,7 @@ impl File {
         let (inode, len) = (self.inode.clone(), block.len());
         let read = self.mount.submit((Kind::Read, &self.mount.disk.config.read), len, offset, move |disk, rng| {
             if strikes(&mut disk.trouble.borrow_mut().read_errors) {
+                disk.scars.0.reads_failed.set(disk.scars.reads_failed() + 1);
                 return Err(os(libc::EIO));
             }
             let len = inode.borrow().read_racing(offset, &mut block, rng, disk.config.sector);

@@ -372,15 +372,15 @@ impl Inode {
         }
     }
 
-    /// The power is cut: every sector not synced becomes one of its versions.
-    pub fn power_cut(&mut self, rng: &mut Rng, sector: usize, tears: bool) {
+    /// The power is cut: every sector not synced becomes one of its versions. Those from `tears_from` on may be torn.
+    pub fn power_cut(&mut self, rng: &mut Rng, sector: usize, tears_from: Option<u64>) {
         self.end_in_flight(rng, sector);
         // Some crashes keep nearly everything and some nearly nothing; a fair coin per sector would find neither.
         let keep = [0, 100_000, 500_000, 900_000, 1_000_000][usize::try_from(rng.below(5)).expect("below 5")];
-        let lottery = Lottery { keep, sector, tears };
+        let lottery = Lottery { keep, sector, tears_from };
         for (page, versions) in std::mem::take(&mut self.unsynced) {
             let current = self.pages.get(&page).cloned().flatten();
-            let left = lottery.draw_page(rng, &versions, &current);
+            let left = lottery.draw_page(rng, page, &versions, &current);
             let was_hole = !self.pages.contains_key(&page);
             if was_hole && left.is_none() {
                 continue;
@@ -411,15 +411,17 @@ impl Inode {
         self.unsynced.clear();
     }
 
-    /// Flips one bit of one page, where it lies.
-    pub fn rot(&mut self, rng: &mut Rng) {
-        let place = rng.below(self.pages.len() as u64);
+    /// Flips one bit of one page, where it lies; returns the place of its byte.
+    ///
+    /// # Panics
+    /// If there is no page.
+    pub fn rot(&mut self, rng: &mut Rng) -> u64 {
+        let place = usize::try_from(rng.below(self.pages.len() as u64)).expect("a place in memory");
         let bit = usize::try_from(rng.below(PAGE as u64 * 8)).expect("a bit of a page");
-        let Some(content) = self.pages.values_mut().nth(usize::try_from(place).expect("a place in memory")) else {
-            return;
-        };
+        let (page, content) = self.pages.iter_mut().nth(place).expect("a page that is there");
         let bytes = content.get_or_insert_with(|| Rc::new([0; PAGE]));
         Rc::make_mut(bytes)[bit / 8] ^= 1 << (bit % 8);
+        page * PAGE as u64 + (bit / 8) as u64
     }
 }
 
@@ -428,11 +430,11 @@ struct Lottery {
     /// In a million: the newest version of a sector stays.
     keep: u32,
     sector: usize,
-    tears: bool,
+    tears_from: Option<u64>,
 }
 
 impl Lottery {
-    fn draw_page(&self, rng: &mut Rng, versions: &Unsynced, current: &Content) -> Content {
+    fn draw_page(&self, rng: &mut Rng, page: u64, versions: &Unsynced, current: &Content) -> Content {
         match self.keep {
             0 if versions.middle.is_empty() => return versions.durable.clone(),
             1_000_000 if !versions.forsaken => return current.clone(),
@@ -443,7 +445,8 @@ impl Lottery {
             let sector = start..start + self.sector;
             let drawn = self.draw_version(rng, versions, current);
             copy(drawn, &sector, &mut bytes);
-            if self.tears && rng.chance(20_000) {
+            let at = page * PAGE as u64 + start as u64;
+            if self.tears_from.is_some_and(|from| at >= from) && rng.chance(20_000) {
                 let tear = start + usize::try_from(rng.below(self.sector as u64)).expect("within a sector");
                 copy(&versions.durable, &(tear..sector.end), &mut bytes);
             }

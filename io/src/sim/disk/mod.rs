@@ -23,6 +23,37 @@ pub(crate) use face::{Dir, File};
 use inode::{Inode, PAGE};
 use names::{DirRef, FileRef};
 
+/// What became of a disk's bytes so far, for whoever judges what programs make of them. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Scars(Rc<ScarsInner>);
+
+#[derive(Debug, Default)]
+struct ScarsInner {
+    rotten: RefCell<Vec<Scar>>,
+    reads_failed: Cell<u64>,
+}
+
+/// A bit that rotted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scar {
+    /// The name of its file, without its directory.
+    pub file: String,
+    /// The byte it was in.
+    pub at: u64,
+}
+
+impl Scars {
+    /// The bits that rotted, in order. What is written over them later heals them, which isn't told here.
+    pub fn rotten(&self) -> std::cell::Ref<'_, [Scar]> {
+        std::cell::Ref::map(self.0.rotten.borrow(), Vec::as_slice)
+    }
+
+    /// Reads that failed.
+    pub fn reads_failed(&self) -> u64 {
+        self.0.reads_failed.get()
+    }
+}
+
 pub(super) struct Disk {
     pub who: Who,
     pub config: DiskConfig,
@@ -34,6 +65,7 @@ pub(super) struct Disk {
     busy_until: Cell<u64>,
     /// Grows when the disk is lost: handles of an earlier incarnation get errors.
     incarnation: Cell<u64>,
+    pub scars: Scars,
 }
 
 /// What is wrong with a disk right now. Counters of operations run down; counters of causes are put back by them.
@@ -76,6 +108,7 @@ impl Disk {
             used: Rc::default(),
             busy_until: Cell::new(0),
             incarnation: Cell::new(0),
+            scars: Scars::default(),
         })
     }
 
@@ -112,8 +145,9 @@ impl Disk {
     /// The power is cut: names and pages that weren't synced are kept, lost or torn.
     pub fn power_cut(&self, rng: &mut Rng) {
         self.root.borrow().borrow_mut().power_cut(rng);
+        let tears_from = self.config.sectors_tear.then_some(self.config.sectors_whole_below);
         for file in self.files() {
-            file.borrow_mut().power_cut(rng, self.config.sector, self.config.sectors_tear);
+            file.borrow_mut().power_cut(rng, self.config.sector, tears_from);
         }
     }
 
@@ -138,7 +172,10 @@ impl Disk {
             return;
         }
         for _ in 0..pages {
-            draw(rng, &files).borrow_mut().rot(rng);
+            let file = draw(rng, &files);
+            let at = file.borrow_mut().rot(rng);
+            let name = self.root.borrow().borrow().name_of(file);
+            self.scars.0.rotten.borrow_mut().push(Scar { file: name.unwrap_or_default(), at });
         }
     }
 

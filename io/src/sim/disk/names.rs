@@ -30,6 +30,12 @@ impl Directory {
             dir.borrow().collect_files(files);
         }
     }
+
+    /// A name of a file in this directory or below it.
+    pub fn name_of(&self, file: &FileRef) -> Option<String> {
+        let below = || self.dirs.values().find_map(|dir| dir.borrow().name_of(file));
+        self.names.name_of(file).or_else(below)
+    }
 }
 
 /// The files of one directory.
@@ -126,6 +132,11 @@ impl Names {
             }
         }
         self.current = self.durable.clone();
+    }
+
+    fn name_of(&self, file: &FileRef) -> Option<String> {
+        let mut all = self.current.iter().chain(&self.durable);
+        all.find(|(_, held)| Rc::ptr_eq(held, file)).map(|(name, _)| name.clone())
     }
 
     fn collect_files(&self, files: &mut Vec<FileRef>) {

@@ -46,8 +46,8 @@ pub struct Record {
 }
 
 pub struct Books {
-    pub rots: bool,
-    pub reads_fail: bool,
+    /// What became of the disk's bytes.
+    pub scars: RefCell<Scars>,
     pub memory: Memory,
     pub made: Cell<bool>,
     pub chunks: RefCell<Vec<Chunk>>,
@@ -68,7 +68,7 @@ pub struct Books {
 }
 
 impl Books {
-    pub fn new(rots: bool, reads_fail: bool) -> Self {
+    pub fn new() -> Self {
         let lens = [0, 1, 500, 4_096, 20_000, 65_536, 70_000, 130_000, 200_000];
         let chunk = |number: u64| {
             let bytes = content(number, lens[small(number) % lens.len()] + small(number) / 3);
@@ -79,8 +79,7 @@ impl Books {
         let record = |_| Record { may_be: BTreeSet::from([None]), is_busy: false };
         let slot = |_| Slot { may_be: vec![RaftLog::default()], is_busy: false };
         Self {
-            rots,
-            reads_fail,
+            scars: RefCell::default(),
             memory: Memory::default(),
             made: Cell::new(false),
             chunks: RefCell::new((0..CHUNKS).map(chunk).collect()),
@@ -110,9 +109,14 @@ impl Books {
         *self.doing.borrow_mut() = what.into();
     }
 
-    /// Whether bytes may be bad, or unreadable for the moment, without the lane being to blame.
+    /// Whether bits have rotted.
+    pub fn has_rotted(&self) -> bool {
+        !self.scars.borrow().rotten().is_empty()
+    }
+
+    /// Whether bytes may be bad, or have been unreadable for a moment, without the lane being to blame.
     pub fn excuses_damage(&self) -> bool {
-        self.rots || self.reads_fail
+        self.has_rotted() || self.scars.borrow().reads_failed() > 0
     }
 
     pub fn version(&self) -> u64 {

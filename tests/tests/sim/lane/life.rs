@@ -65,7 +65,7 @@ pub async fn live(books: Rc<Books>) -> Result<(), LaneError> {
         {
             books.broke(format!("after the storm: {error}"));
         }
-        if books.rots {
+        if books.has_rotted() {
             books.is_drained.set(true);
         }
     } else {
@@ -102,7 +102,7 @@ async fn open(books: &Rc<Books>, dir: &Dir, is_lost: bool) -> Result<(Lane, Reco
     if let Err(error) = &opened {
         books.doing(format!("opening (index lost: {is_lost}): {error:?}"));
         let is_io = matches!(error, LaneError::Io(_) | LaneError::Log(LogError::Io(_)));
-        if !is_io && books.rots {
+        if !is_io && books.has_rotted() {
             books.is_beyond.set(true);
         } else if !is_io && books.made.get() {
             books.broke(format!("the lane can't be opened (index lost: {is_lost}): {error}"));
@@ -156,7 +156,7 @@ async fn pin(books: &Rc<Books>, lane: &Lane) -> Result<(), LaneError> {
         if chunk.known != Known::Either
             && chunk.known != should
             && !(books.excuses_damage() && should == Known::Gone)
-            && !(books.rots && should == Known::Here)
+            && !(books.has_rotted() && should == Known::Here)
         {
             let is_lost = books.is_rebuilding.get();
             books.broke(format!("after recovery chunk {at} is {should:?} and should be {:?} ({is_lost})", chunk.known));
