@@ -416,6 +416,17 @@ fn a_bad_last_batch_of_a_segment_is_reported_without_an_index() {
     assert_eq!(found.applied.len(), placed.len() - 1);
 }
 
+/// Simulation, chunklog, seed 183: a scan said nothing of the numbers that were there.
+#[test]
+fn a_scan_tells_which_records_a_bad_first_batch_had() {
+    let (place, placed) = Place::with(&[500, 600, 700]);
+    place.damage(1, batch_of(placed[0].location) + 20, 1);
+    let (found, damage) = place.scan(1);
+    assert_eq!(found, sequences(&placed[1..]));
+    let [damage] = &damage[..] else { panic!("{damage:?}") };
+    assert_eq!(damage.sequences, placed[0].sequence..placed[1].sequence);
+}
+
 #[test]
 fn a_scan_finds_no_damage_where_the_next_segment_is_a_restart() {
     let (place, placed) = Place::with(&[500, 20_000, 9_000]);
@@ -482,7 +493,7 @@ fn options_that_would_wait_for_ever_are_refused() {
     let place = Place::empty();
     for wrong in [Options { reserve: 0, ..options() }, Options { ahead: 0, ..options() }] {
         let body = async move |dir: Dir| match Log::open(&dir, wrong, None, Rc::new(|_: &Entry<'_>| ())).await {
-            Err(LogError::Options(why)) => why.contains("1"),
+            Err(LogError::Options(why)) => why.contains('1'),
             _ => false,
         };
         assert!(on_core(body, place.0.path().into()), "refused, and said what to do");

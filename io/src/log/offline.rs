@@ -137,7 +137,7 @@ impl Offline {
         let bytes = self.superblock.segment_bytes as usize;
         let source = Source::map(&found.file, bytes);
         let chain = Chain::new(source, self.salt, segment, BLOCK, None);
-        Ok(Scanner::new(chain, end.map_or(bytes, |end| end as usize), None))
+        Ok(Scanner::new(chain, end.map_or(bytes, |end| end as usize), found.first, None))
     }
 
     /// Hands all records since `from` to `apply`, as opening the log would, but writes nothing: of what a start would cut

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::format::{Id, Kind, RecordHeader, SPAN, SegmentHeader, spans_match};
 use super::map::Source;
-use super::scan::{Behind, Chain, Last, Scanner, Windows};
+use super::scan::{Behind, Chain, Scanner, Windows};
 use super::segments::Segment;
 use super::{Location, Log, Position, Room, SegmentInfo};
 use crate::Block;
@@ -139,10 +139,9 @@ impl Log {
             let header = |next: &Segment| SegmentHeader { number: next.number, first: next.first, synced: 0 };
             next.map(|next| Behind::Segment(next.file.clone(), header(&next)))
         };
-        let last = behind.map(|behind| Last { first: found.first, behind });
         let source = Source::Windows(Windows::new(found.file.clone(), bytes));
         let expected = from.map(|from| from.sequence);
-        Ok(Scanner::new(Chain::new(source, inner.salt, segment, offset, expected), end, last))
+        Ok(Scanner::new(Chain::new(source, inner.salt, segment, offset, expected), end, found.first, behind))
     }
 
     /// Frees a segment of which nobody needs anything any more. The caller's index must be committed beyond it.

@@ -10,7 +10,11 @@
 //! | stale records of a batch that was cut off | their sequence numbers lie before the restart | they are no part of the chain |
 //! | bad header, bad record in synced data | as torn, but with proof | what is whole is applied; the rest is reported |
 //! | bad payload in synced data | the checksum of a span, with proof | applied as not whole, so that the lane quarantines it |
-//! | missing segment in the middle | the next segment begins with a later number, with proof | reported: as lost behind a checkpoint, else as a gap, for it may have been freed |
+//! | damage at the end of a segment | the next segment by number begins with a later sequence number, with proof | reported |
+//! | missing segment in the middle | the same, and a number between them | reported: as lost behind a checkpoint or beside a file that can't be told, else as a gap, for it may have been freed |
+//! | a batch that was cut off and is there again | the next segment begins with a restart that names its number | no part of the chain |
+//! | two files of one segment | their headers | the later sequence number counts, the other is freed; equal ones: left alone and reported |
+//! | what an earlier start wrote and may have failed to sync | marks of batches that were cut off, headers of freed files | written again and synced |
 //! | a block that can't be read at the end, or in the header or proof that decides | the disk says so | not opened: it may hold what was answered |
 //! | whole batches at the end, without proof | no header behind says that they were synced | written again and synced, then relied on |
 //! | a file that is named as a segment and is none | neither header nor batch | reported and left alone |
@@ -95,8 +99,8 @@ impl Log {
     /// Opens a log: applies all records since `from` (from the beginning if there is none), and goes on behind them.
     ///
     /// # Errors
-    /// If the options make no sense, if this is no log, if a newer Cairn wrote it, if the index is ahead of it, if it belongs to another lane, or if
-    /// the disk fails.
+    /// If this is no log, if a newer Cairn wrote it, if the index is ahead of it, if it belongs to another lane, if the
+    /// options make no sense, or if the disk fails.
     pub async fn open(
         dir: &Dir,
         options: Options,

@@ -286,15 +286,7 @@ pub fn is_whole(parts: &[Part<'_>]) -> bool {
     parts.iter().all(|part| matches!(part, Part::Record { is_whole: true, .. }))
 }
 
-/// By what one tells whether the end of a segment is there.
-pub(super) struct Last {
-    /// The sequence number of the segment's first record.
-    pub first: u64,
-    /// What follows the last.
-    pub behind: Behind,
-}
-
-/// What follows the last record of a segment.
+/// What follows the last record of a segment, by which one tells whether its end is there.
 pub(super) enum Behind {
     /// The record with this sequence number.
     Sequence(u64),
@@ -307,20 +299,22 @@ pub struct Scanner {
     chain: Chain,
     /// Where to stop, if before the end of the chain.
     end: usize,
-    /// What should come last, until that was asked for.
-    last: Option<Last>,
+    /// The sequence number of the segment's first record.
+    first: u64,
+    /// What follows the last one, if that is known and until it was asked for.
+    behind: Option<Behind>,
     found: VecDeque<Step>,
 }
 
 impl Scanner {
-    pub(super) fn new(chain: Chain, end: usize, last: Option<Last>) -> Self {
-        Self { chain, end, last, found: VecDeque::new() }
+    pub(super) fn new(chain: Chain, end: usize, first: u64, behind: Option<Behind>) -> Self {
+        Self { chain, end, first, behind, found: VecDeque::new() }
     }
 
     /// What is lost at the end of the segment, where nothing behind it there shows it.
     async fn lost_at_end(&mut self) -> Result<Option<Step>, LogError> {
-        let Some(Last { first, behind }) = self.last.take() else { return Ok(None) };
-        let came = self.chain.expected.unwrap_or(first);
+        let Some(behind) = self.behind.take() else { return Ok(None) };
+        let came = self.chain.expected.unwrap_or(self.first);
         let before = match behind {
             Behind::Sequence(sequence) => sequence,
             Behind::Segment(file, next) => match first_batch(&file, &next, self.chain.salt).await {
@@ -361,7 +355,7 @@ impl Scanner {
                 }
                 Batch::End => match self.chain.find_next().await? {
                     Some((offset, header)) if offset < self.end => {
-                        let sequences = self.chain.expected.unwrap_or(header.first)..header.first;
+                        let sequences = self.chain.expected.unwrap_or(self.first)..header.first;
                         let bytes = self.chain.offset as u64..offset as u64;
                         let what = What::Batch;
                         self.found.push_back(Step::Damage(Damage {
