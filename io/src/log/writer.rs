@@ -16,6 +16,7 @@ use super::format::{BLOCK, BatchHeader, HEADER, IN_PLACE_MIN, RECORD_ALIGN, Reco
 use super::gather::{FILL, Gather, Gathered};
 use super::segments::Segment;
 use super::{Entry, Id, Inner, Kind, Location, Log, LogError, Payload, Placed, Position, Record, Room};
+use crate::time::Instant;
 use crate::{Bell, Block, BlockMut, block, time};
 
 /// Batches that may be on their way to the disk at once; more than one only when they are large.
@@ -25,6 +26,8 @@ const DURABLE_MAX: usize = 512 << 10;
 /// Pieces of memory for packing that a log keeps for itself: waiting for the pool while records hold it would be a
 /// deadlock.
 const FILLS: usize = 48;
+/// Before the first record.
+const START: Position = Position { segment: 0, offset: 0, sequence: 1 };
 /// The longest head of a record.
 const HEAD_MAX: usize = HEADER + super::format::PAYLOAD_MAX / SPAN * 8;
 
@@ -43,8 +46,9 @@ struct State {
     tail: u32,
     /// The sequence number of the next record.
     next: u64,
-    /// Everything below is durable.
-    synced: u64,
+    /// Everything before is durable.
+    durable: Position,
+    /// Everything before is applied, too.
     applied: Position,
     /// Everything before is said to be durable by something that is durable itself.
     proven: Position,
@@ -64,6 +68,8 @@ struct State {
     in_flight: usize,
     /// Batches that are under way.
     batches: usize,
+    /// Records that are applied and not answered for yet.
+    unanswered: usize,
     is_closing: bool,
 }
 
@@ -82,6 +88,12 @@ struct Batch {
     /// What it counts for in `in_flight`.
     weight: usize,
     entries: Vec<Gathered>,
+}
+
+/// What is owed for a record that is durable and applied.
+struct Answer {
+    placed: Placed,
+    to: oneshot::Sender<Result<Placed, LogError>>,
 }
 
 /// A record that is ready to be gathered.
@@ -169,8 +181,8 @@ impl Writer {
             segment: None,
             tail: 0,
             next: 1,
-            synced: 1,
-            applied: Position { segment: 0, offset: 0, sequence: 1 },
+            durable: START,
+            applied: START,
             proven: Position::default(),
             restarts: None,
             gather: None,
@@ -181,6 +193,7 @@ impl Writer {
             is_urgent: false,
             in_flight: 0,
             batches: 0,
+            unanswered: 0,
             is_closing: false,
         };
         Ok(Self { state: RefCell::new(state), work: Bell::default(), room: Bell::default() })
@@ -197,7 +210,7 @@ impl Writer {
         state.segment = segment;
         state.restarts = Some(end.sequence);
         state.next = next;
-        state.synced = end.sequence;
+        state.durable = end;
         state.applied = end;
     }
 
@@ -222,7 +235,7 @@ impl Writer {
     pub fn is_busy(&self) -> bool {
         let state = self.state.borrow();
         let gathers = state.gather.as_ref().is_some_and(|gather| !gather.entries.is_empty());
-        gathers || !state.closed.is_empty() || state.batches > 0
+        gathers || !state.closed.is_empty() || state.batches > 0 || state.unanswered > 0
     }
 }
 
@@ -348,7 +361,7 @@ impl Inner {
         let header = BatchHeader {
             first: gather.first,
             restarts: state.restarts.take(),
-            synced: state.synced,
+            synced: state.durable.sequence,
             wall: time::wall().as_unix_nanos(),
             bytes: bytes as u32,
             records: gather.entries.len() as u32,
@@ -361,7 +374,7 @@ impl Inner {
             let mut first = state.header.take().expect("kept when the segment was begun");
             first.set_len(BLOCK);
             // A segment that a life before began and wrote nothing to has another first record now.
-            let header = SegmentHeader { number: segment.number, first: gather.first, synced: state.synced };
+            let header = SegmentHeader { number: segment.number, first: gather.first, synced: state.durable.sequence };
             header.encode_into(self.salt, &mut first);
             packed.push(first.freeze());
             blocks.splice(..0, packed.last().cloned());
@@ -375,7 +388,7 @@ impl Inner {
             segment,
             offset,
             end,
-            proves: state.applied,
+            proves: state.durable,
             wall: header.wall,
             blocks,
             packed,
@@ -385,16 +398,18 @@ impl Inner {
         });
     }
 
-    /// The next batch to write, given how many are being written and how many wait for their sync.
-    fn next_batch(&self, writing: usize, ahead: usize) -> Option<Batch> {
+    /// The next batch to write, given how many are being written, the length of the last of them, and how many wait for
+    /// their sync.
+    fn next_batch(&self, writing: usize, last: usize, ahead: usize) -> Option<Batch> {
         let state = &mut *self.writer.state.borrow_mut();
         if writing >= WRITES_MAX {
             return None;
         }
         if state.closed.is_empty() {
             let gather = state.gather.as_ref().filter(|gather| !gather.entries.is_empty())?;
-            // A small batch is written when it would be synced next; until then it gathers more.
-            let is_next = writing == 0 && ahead == 0;
+            // A small batch is written when it would be synced next, or when it is as large as the one before it, which
+            // would only have the disk wait for it; until then it gathers more.
+            let is_next = ahead == 0 && (writing == 0 || writing == 1 && gather.padded() >= last);
             if is_next || state.is_urgent || gather.len() >= self.options.batch_bytes {
                 self.close_batch(state);
                 state.is_urgent = false;
@@ -405,8 +420,18 @@ impl Inner {
         Some(batch)
     }
 
-    /// Applies a durable batch and answers for it.
-    fn finish(&self, batch: Batch) {
+    /// How many records have gathered.
+    fn gathered(&self) -> usize {
+        self.writer.state.borrow().gather.as_ref().map_or(0, |gather| gather.entries.len())
+    }
+
+    /// What is closed from now on says that this batch is durable.
+    fn is_durable(&self, batch: &Batch) {
+        self.writer.state.borrow_mut().durable = batch.end;
+    }
+
+    /// Applies a durable batch; gives back what is to be answered.
+    fn apply_batch(&self, batch: Batch) -> impl Iterator<Item = Answer> + use<> {
         let first = batch.end.sequence - batch.entries.len() as u64;
         let start = Position { offset: batch.end.offset - batch.bytes as u32, sequence: first, ..batch.end };
         for (sequence, entry) in (first..).zip(&batch.entries) {
@@ -424,9 +449,9 @@ impl Inner {
             });
         }
         let mut state = self.writer.state.borrow_mut();
-        state.synced = batch.end.sequence;
         state.applied = batch.end;
         state.proven = batch.proves;
+        state.unanswered += batch.entries.len();
         state.give_back(&batch);
         drop(state);
         self.segments.saw_batch(batch.bytes);
@@ -435,9 +460,18 @@ impl Inner {
             stats.batches += 1;
             stats.batch_bytes += batch.bytes as u64;
         });
-        for (sequence, entry) in (first..).zip(batch.entries) {
+        (first..).zip(batch.entries).map(|(sequence, entry)| {
+            let placed = Placed { sequence, location: entry.location };
+            Answer { placed, to: entry.answer }
+        })
+    }
+
+    /// Answers for records that are durable and applied.
+    fn answer(&self, answers: impl ExactSizeIterator<Item = Answer>) {
+        self.writer.state.borrow_mut().unanswered -= answers.len();
+        for Answer { placed, to } in answers {
             // Whoever gave up waiting doesn't want the answer.
-            let _ = entry.answer.send(Ok(Placed { sequence, location: entry.location }));
+            let _ = to.send(Ok(placed));
         }
         self.writer.room.ring();
     }
@@ -488,8 +522,13 @@ impl State {
         self.lent.extend(batch.packed.iter().cloned());
     }
 
-    /// Memory to pack into.
+    /// Memory to pack into: what was given back last, as it is in the processor's cache yet.
     fn take_fill(&mut self) -> Option<BlockMut> {
+        match self.lent.pop().map(Block::try_into_mut) {
+            Some(Ok(fill)) => return Some(fill),
+            Some(Err(block)) => self.lent.push(block),
+            None => {}
+        }
         if self.fills.is_empty() {
             for block in std::mem::take(&mut self.lent) {
                 match block.try_into_mut() {
@@ -527,33 +566,122 @@ struct Work {
     next: u64,
     /// The sync under way and how many batches it covers.
     sync: Option<(usize, Synced)>,
+    /// Batches that are durable, to be applied.
+    durable: Vec<Batch>,
+    /// Records that are applied, to be answered for.
+    answers: VecDeque<Answer>,
+    pace: Pace,
+}
+
+/// What is faster: to wait until all who were answered have come back and to write for all of them at once, or to write
+/// for some of them while others compute. With callers that ask again as soon as they are answered, the first takes a
+/// sync and the time of all callers for each round, the second two syncs. So it depends on which of the two is longer.
+#[derive(Default)]
+struct Pace {
+    /// Nanoseconds that it takes to make a batch durable, however small, about.
+    batch: u64,
+    /// Nanoseconds until a caller comes back, about.
+    caller: u64,
+    /// When a sync was begun that is under way, or a write that ends with one.
+    begun: Option<Instant>,
+    /// How many callers were answered when the writer ran last, and when.
+    answered: Option<(usize, Instant)>,
+}
+
+impl Pace {
+    /// The tasks that were woken with the answers have run now.
+    fn came_back(&mut self) {
+        if let Some((callers, when)) = self.answered.take() {
+            let each = when.elapsed().as_nanos() as u64 / callers as u64;
+            self.caller = if self.caller == 0 { each } else { (7 * self.caller + each) / 8 };
+        }
+    }
+
+    /// Something is durable. The shortest of late counts: it was held up by nothing else.
+    fn ended(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            let took = begun.elapsed().as_nanos() as u64;
+            self.batch = if self.batch == 0 { took } else { took.min(self.batch + self.batch / 64) };
+        }
+    }
+
+    /// Whether it is better to wait for so many callers.
+    fn come_soon(&self, callers: usize) -> bool {
+        self.caller * callers as u64 <= self.batch
+    }
 }
 
 impl Work {
     fn new(inner: Rc<Inner>) -> Self {
-        Self { inner, heard: 0, writes: FuturesUnordered::new(), batches: VecDeque::new(), next: 0, sync: None }
+        Self {
+            inner,
+            heard: 0,
+            writes: FuturesUnordered::new(),
+            batches: VecDeque::new(),
+            next: 0,
+            sync: None,
+            durable: vec![],
+            answers: VecDeque::new(),
+            pace: Pace::default(),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pace.came_back();
         loop {
             let mut moved = self.inner.writer.work.poll_rung(cx, &mut self.heard).is_ready();
-            moved |= self.start_writes();
-            while let Poll::Ready(Some((number, is_durable, result))) = self.writes.poll_next_unpin(cx) {
-                moved = true;
-                self.wrote(number, is_durable, result);
+            moved |= self.reap(cx);
+            let waits = self.waits_for_callers();
+            // Before anybody is answered: the disk works while callers compute.
+            if !waits {
+                moved |= self.start_writes();
+                moved |= self.start_sync();
             }
-            moved |= self.start_sync();
-            if let Some((covered, sync)) = &mut self.sync
-                && let Poll::Ready(result) = sync.as_mut().poll(cx)
-            {
-                let covered = *covered;
-                self.sync = None;
-                moved = true;
-                self.synced(covered, result);
-            }
-            if !moved {
+            if !moved || waits {
+                self.answer(cx, waits);
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Takes in what the disk has done.
+    fn reap(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Poll::Ready(Some((number, is_durable, result))) = self.writes.poll_next_unpin(cx) {
+            moved = true;
+            self.wrote(number, is_durable, result);
+        }
+        if let Some((covered, sync)) = &mut self.sync
+            && let Poll::Ready(result) = sync.as_mut().poll(cx)
+        {
+            let covered = *covered;
+            self.sync = None;
+            moved = true;
+            self.synced(covered, result);
+        }
+        moved
+    }
+
+    /// Whether the next batch waits for those who are to be answered now.
+    fn waits_for_callers(&self) -> bool {
+        let callers = self.durable.iter().map(|batch| batch.entries.len()).sum::<usize>();
+        callers > 0 && self.batches.is_empty() && self.pace.come_soon(callers + self.inner.gathered())
+    }
+
+    /// Applies what is durable and answers for it. If the disk has nothing to do and isn't waited for, only half of the
+    /// callers at first, so that what they ask for is written while the others compute.
+    fn answer(&mut self, cx: &Context<'_>, waits: bool) {
+        let is_rest = !self.answers.is_empty();
+        for batch in self.durable.drain(..) {
+            self.answers.extend(self.inner.apply_batch(batch));
+        }
+        let many = self.answers.len();
+        let now = if self.batches.is_empty() && !waits && !is_rest { many.div_ceil(2) } else { many };
+        if now > 0 {
+            self.inner.answer(self.answers.drain(..now));
+            self.pace.answered = Some((now, time::now()));
+            // Behind the tasks that were just woken.
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -568,13 +696,17 @@ impl Work {
         loop {
             let syncing = self.sync.as_ref().map_or(0, |(covered, _)| *covered);
             let ahead = self.batches.iter().skip(syncing).filter(|(_, is_written, _)| *is_written).count();
-            let Some(mut batch) = self.inner.next_batch(self.writes.len(), ahead) else { return started };
+            let last = self.batches.back().map_or(0, |(.., batch)| batch.bytes);
+            let Some(mut batch) = self.inner.next_batch(self.writes.len(), last, ahead) else { return started };
             let (number, segment, offset) = (self.next, batch.segment.clone(), u64::from(batch.offset));
             let blocks = std::mem::take(&mut batch.blocks);
             self.next += 1;
             // With nothing else to be made durable, one call does both and saves a way to the kernel and back. While
             // large batches follow one another, one sync is to cover several.
             let is_durable = self.batches.is_empty() && batch.bytes <= DURABLE_MAX;
+            if is_durable {
+                self.pace.begun = Some(time::now());
+            }
             self.batches.push_back((number, false, batch));
             self.writes.push(Box::pin(async move {
                 let file = &segment.file;
@@ -619,6 +751,7 @@ impl Work {
             }
             Ok(())
         };
+        self.pace.begun = Some(time::now());
         self.sync = Some((covered, Box::pin(sync)));
         true
     }
@@ -626,9 +759,11 @@ impl Work {
     fn synced(&mut self, covered: usize, result: io::Result<()>) {
         match result {
             Ok(()) if self.inner.poisoned.borrow().is_none() => {
+                self.pace.ended();
                 self.inner.counts.add(|stats| stats.syncs += 1);
                 for (.., batch) in self.batches.drain(..covered) {
-                    self.inner.finish(batch);
+                    self.inner.is_durable(&batch);
+                    self.durable.push(batch);
                 }
             }
             Ok(()) => {}
