@@ -11,7 +11,7 @@
 )]
 
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -31,8 +31,7 @@ fn main() {
     let measured = env::args().any(|arg| arg == "--bench");
     let entries = number("CAIRN_INDEX_ENTRIES", if measured { 1_000_000 } else { 2_000 });
     let batch = number("CAIRN_INDEX_BATCH", if measured { 1 << 18 } else { 500 });
-    let dir =
-        env::var_os("CAIRN_BENCH_DIR").map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned(), PathBuf::from);
+    let dir = cairn_benches::dir(env!("CARGO_TARGET_TMPDIR"));
     let dir = tempfile::tempdir_in(dir).expect("a directory of our own");
     println!("{entries} chunks, {batch} to a commit, all commits synced\n");
     let alone = tempfile::tempdir_in(dir.path()).expect("a directory in it");

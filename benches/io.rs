@@ -4,19 +4,18 @@
 //! takes three to four minutes; `cargo bench -p cairn-benches -- file` runs a part.
 
 use std::future::poll_fn;
-use std::path::Path;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use cairn_benches::{bench, criterion, dir};
 use cairn_io::reference::{
     Load, Operation, Order, RemoteCore, Scratch, Stop, alloc_and_free, queue_round_trips, queue_throughput,
 };
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::{Config, CoreId, DriverChoice, block, mesh::Mesh, time};
 use cairn_tools::bench::pairs::{Driver, LARGE, Rig, SMALL, What};
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use criterion::{Criterion, Throughput};
 
 const DRIVERS: [(&str, DriverChoice); 2] = [("glommio", DriverChoice::Glommio), ("monoio", DriverChoice::Monoio)];
 
@@ -27,11 +26,7 @@ const CAPACITY: usize = 1024;
 const SLEEPERS: usize = 100_000;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
+    let mut criterion = criterion();
     mesh(&mut criterion);
     one_core(&mut criterion);
     files_and_sockets(&mut criterion);
@@ -186,8 +181,8 @@ async fn blocks(bytes: usize, times: u64) -> Duration {
 }
 
 fn files_and_sockets(criterion: &mut Criterion) {
-    let dir = std::env::var("CAIRN_BENCH_DIR").unwrap_or_else(|_| env!("CARGO_TARGET_TMPDIR").to_owned());
-    let scratch = Scratch::create(Path::new(&dir), 512 << 20).unwrap_or_else(|error| panic!("{error}"));
+    let scratch =
+        Scratch::create(&dir(env!("CARGO_TARGET_TMPDIR")), 512 << 20).unwrap_or_else(|error| panic!("{error}"));
     scratch.fill(|_| ()).expect("the disk takes the file");
     let drivers = available().map(|(_, driver)| Driver::start(driver).expect("the driver was tried")).collect();
     let rig = Rig::new(drivers, scratch).expect("the loopback is up");
@@ -217,10 +212,6 @@ fn all_sides(criterion: &mut Criterion, rig: &Rig, name: &str, what: What, bytes
         });
     }
     group.finish();
-}
-
-fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, run: impl Fn(u64) -> Duration) {
-    group.bench_function(BenchmarkId::from_parameter(name), |bencher| bencher.iter_custom(&run));
 }
 
 /// The drivers that can run here.

@@ -3,8 +3,8 @@
 //! The plain loop hashes every node and keeps the three best: no weights, no labels, no pins.
 
 use std::hint::black_box;
-use std::time::Duration;
 
+use cairn_benches::criterion;
 use cairn_placement::map::Parts;
 use cairn_placement::plan::cleanup::cleanup;
 use cairn_placement::plan::repair::{Limits, repair};
@@ -18,11 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const TIB: u64 = 1 << 40;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
+    let mut criterion = criterion();
     select(&mut criterion);
     table(&mut criterion);
     plans(&mut criterion);

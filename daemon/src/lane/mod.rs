@@ -45,6 +45,7 @@ use quick_cache::unsync::Cache;
 pub use chunks::{Ingest, Put, Verified};
 pub use compact::{Compact, CompactMessage, Compacted, Planned};
 pub use meaning::Meaning;
+pub use paced::BYTES_PER_SECOND;
 pub use records::Named;
 pub use scrub::{PERIOD as SCRUB_PERIOD, Scrub, ScrubMessage, Scrubbed};
 pub use state::{Quarantined, Usage};

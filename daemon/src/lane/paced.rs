@@ -3,7 +3,10 @@
 use cairn_io::log::{Scanner, Step};
 
 use super::LaneError;
-use crate::actor::Stopped;
+use crate::actor::{Rate, Stopped};
+
+/// What compaction and scrub may read each second unless they are told otherwise. Compaction writes at most as much.
+pub const BYTES_PER_SECOND: Rate = Rate::PerSecond(64 << 20);
 
 /// Reads all records of a segment in order and pays for each piece that was read.
 pub struct Paced<P> {

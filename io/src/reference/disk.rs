@@ -243,38 +243,22 @@ impl Scratch {
     }
 
     fn load_by_uring(&self, mut offsets: Offsets, load: &Load, stop: Stop) -> io::Result<Tally> {
-        let mut ring = open_ring(load.depth)?;
-        let mut buffers: Vec<Buffer> = (0..load.depth).map(|_| Buffer::new(load.bytes)).collect();
+        let mut flight = Flight::new(load.depth, load.bytes, load.depth)?;
         let watch = Watch::start(stop);
         let mut free: Vec<usize> = (0..load.depth).collect();
-        let mut under_way = 0;
         loop {
             while !free.is_empty() && watch.another() {
                 let at = free.pop().expect("it isn't empty");
-                let entry = self.entry(load.operation, &mut buffers[at], offsets.next_offset());
-                // SAFETY: the buffer lives until every operation is reaped, and is the kernel's alone until then;
-                // the file is open as long as `self` is borrowed.
-                unsafe { ring.submission().push(&entry.user_data(at as u64)) }.expect("the ring has `depth` places");
-                under_way += 1;
+                let entry = self.entry(load.operation, &mut flight.buffers[at], offsets.next_offset());
+                // SAFETY: it works on a buffer of the flight and on a file that is open as long as `self` is borrowed.
+                unsafe { flight.push(&entry.user_data(at as u64)) };
             }
-            if under_way == 0 {
+            let is_over = !flight.reap(|at, result| {
+                free.push(at as usize);
+                check(result, load.bytes)
+            })?;
+            if is_over {
                 return Ok(watch.finish());
-            }
-            if let Err(error) = ring.submit_and_wait(1)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                drain_or_leak(ring, buffers, under_way);
-                return Err(error);
-            }
-            let mut failed = None;
-            for completion in ring.completion() {
-                under_way -= 1;
-                free.push(completion.user_data() as usize);
-                failed = failed.or(check(completion.result(), load.bytes).err());
-            }
-            if let Some(error) = failed {
-                drain_or_leak(ring, buffers, under_way);
-                return Err(error);
             }
         }
     }
@@ -309,7 +293,7 @@ impl Scratch {
     }
 }
 
-pub(super) fn open_ring(depth: usize) -> io::Result<IoUring> {
+fn open_ring(depth: usize) -> io::Result<IoUring> {
     let entries = u32::try_from(depth).map_err(io::Error::other)?;
     IoUring::builder()
         .setup_single_issuer()
@@ -319,10 +303,67 @@ pub(super) fn open_ring(depth: usize) -> io::Result<IoUring> {
         .or_else(|_| IoUring::new(entries))
 }
 
-/// Waits for the operations under way; if even that fails, their memory must stay the kernel's for ever.
-pub(super) fn drain_or_leak(mut ring: IoUring, buffers: Vec<Buffer>, under_way: usize) {
-    if ring.submit_and_wait(under_way).is_err() || ring.completion().count() < under_way {
-        std::mem::forget(buffers);
+/// Operations under way and the buffers that they work on: however a loop ends, the kernel has let go of these first.
+pub(super) struct Flight {
+    ring: IoUring,
+    pub buffers: Vec<Buffer>,
+    under_way: usize,
+}
+
+impl Flight {
+    /// So many buffers of so many bytes, and room for so many operations.
+    pub fn new(buffers: usize, bytes: usize, operations: usize) -> io::Result<Self> {
+        let buffers = (0..buffers).map(|_| Buffer::new(bytes)).collect();
+        Ok(Self { ring: open_ring(operations)?, buffers, under_way: 0 })
+    }
+
+    /// Queues an operation.
+    ///
+    /// # Safety
+    /// It works on one of `buffers`, which nobody touches until it is reaped, or on none; its file stays open as long as
+    /// this exists.
+    pub unsafe fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: as promised by the caller; the buffers stay until every operation is reaped, see `drop`.
+        unsafe { self.ring.submission().push(entry) }.expect("the ring has a place for each operation");
+        self.under_way += 1;
+    }
+
+    /// Submits what is queued, waits for something to be done and tells `done` the number and the result of each
+    /// operation that is. False if nothing was under way.
+    pub fn reap(&mut self, done: impl FnMut(u64, i32) -> io::Result<()>) -> io::Result<bool> {
+        self.reap_at_least(1, done)
+    }
+
+    /// As [`Flight::reap`], for all that is under way.
+    pub fn reap_all(&mut self, mut done: impl FnMut(u64, i32) -> io::Result<()>) -> io::Result<()> {
+        while self.reap_at_least(self.under_way, &mut done)? {}
+        Ok(())
+    }
+
+    fn reap_at_least(&mut self, count: usize, mut done: impl FnMut(u64, i32) -> io::Result<()>) -> io::Result<bool> {
+        if self.under_way == 0 {
+            return Ok(false);
+        }
+        match self.ring.submit_and_wait(count) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let mut result = Ok(());
+        for completion in self.ring.completion() {
+            self.under_way -= 1;
+            result = result.and(done(completion.user_data(), completion.result()));
+        }
+        result.map(|()| true)
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let left = self.under_way;
+        if left > 0 && (self.ring.submit_and_wait(left).is_err() || self.ring.completion().count() < left) {
+            // Their memory must stay the kernel's for ever.
+            std::mem::forget(std::mem::take(&mut self.buffers));
+        }
     }
 }
 

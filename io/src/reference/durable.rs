@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use io_uring::squeue::Flags;
 use io_uring::{opcode, squeue, types};
 
+use super::disk::{Flight, check, check_dir, check_space, explain};
 use super::disk::{Load, Offsets, Operation, Order, Scratch, ScratchError};
-use super::disk::{check, check_dir, check_space, drain_or_leak, explain, open_ring};
 use super::memory::Buffer;
 use super::watch::{Laps, Stop, Tally, Watch};
 
@@ -45,59 +45,41 @@ impl Scratch {
     /// If the disk fails.
     pub fn durable(&self, load: &Durable, stop: Stop) -> io::Result<Tally> {
         let mut offsets = self.offsets(load.bytes);
-        let mut buffers: Vec<Buffer> = (0..load.depth).map(|_| Buffer::new(load.bytes)).collect();
         if !self.uring {
-            return self.durable_by_calls(load, &mut offsets, &buffers[0], stop);
+            return self.durable_by_calls(load, &mut offsets, &Buffer::new(load.bytes), stop);
         }
-        let mut ring = open_ring(load.depth + 1)?;
+        let mut flight = Flight::new(load.depth, load.bytes, load.depth + 1)?;
         let watch = Watch::start(stop);
         let mut free: Vec<usize> = (0..load.depth).collect();
         // Buffers that are written, and those of them that the sync under way covers.
         let (mut written, mut covered) = (Vec::new(), Vec::new());
         let (mut writing, mut bytes, mut due) = (0, 0, load.sync_bytes);
         loop {
-            let mut entries = Vec::new();
             while !free.is_empty() && watch.another() {
                 let at = free.pop().expect("it isn't empty");
-                entries.push(self.write_entry(&buffers[at], offsets.next_offset()).user_data(at as u64));
+                let entry = self.write_entry(&flight.buffers[at], offsets.next_offset()).user_data(at as u64);
+                // SAFETY: it works on a buffer of the flight; the file is open as long as `self` is borrowed.
+                unsafe { flight.push(&entry) };
                 writing += 1;
             }
             if covered.is_empty() && !written.is_empty() && (bytes >= due || writing == 0) {
-                entries.push(self.sync_entry().user_data(SYNC));
+                // SAFETY: it works on no buffer; the file is open as long as `self` is borrowed.
+                unsafe { flight.push(&self.sync_entry().user_data(SYNC)) };
                 covered = std::mem::take(&mut written);
                 due += load.sync_bytes;
             }
-            for entry in &entries {
-                // SAFETY: the buffers live until every operation is reaped, and nobody writes them; the file is open
-                // as long as `self` is borrowed.
-                unsafe { ring.submission().push(entry) }.expect("the ring has a place for each write and the sync");
-            }
-            let under_way = writing + usize::from(!covered.is_empty());
-            if under_way == 0 {
-                return Ok(watch.finish());
-            }
-            if let Err(error) = ring.submit_and_wait(1)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                drain_or_leak(ring, buffers, under_way);
-                return Err(error);
-            }
-            let (mut failed, mut reaped) = (None, 0);
-            for completion in ring.completion() {
-                reaped += 1;
-                if completion.user_data() == SYNC {
-                    failed = failed.or(check(completion.result(), 0).err());
+            let is_over = !flight.reap(|number, result| {
+                if number == SYNC {
                     free.append(&mut covered);
-                } else {
-                    failed = failed.or(check(completion.result(), load.bytes).err());
-                    writing -= 1;
-                    bytes += load.bytes as u64;
-                    written.push(completion.user_data() as usize);
+                    return check(result, 0);
                 }
-            }
-            if let Some(error) = failed {
-                drain_or_leak(ring, std::mem::take(&mut buffers), under_way - reaped);
-                return Err(error);
+                writing -= 1;
+                bytes += load.bytes as u64;
+                written.push(number as usize);
+                check(result, load.bytes)
+            })?;
+            if is_over {
+                return Ok(watch.finish());
             }
         }
     }
@@ -129,8 +111,8 @@ impl Scratch {
     /// If the disk fails.
     pub fn durable_laps(&self, bytes: usize, calls: Calls, stop: Stop) -> io::Result<Tally> {
         let mut offsets = self.offsets(bytes);
-        let buffer = Buffer::new(bytes);
         if calls == Calls::Plain || !self.uring {
+            let buffer = Buffer::new(bytes);
             let mut laps = Laps::start(stop);
             while laps.another() {
                 self.file.write_all_at(&buffer, offsets.next_offset())?;
@@ -138,26 +120,16 @@ impl Scratch {
             }
             return Ok(laps.finish());
         }
-        let mut ring = open_ring(2)?;
+        let mut flight = Flight::new(1, bytes, 2)?;
         let mut laps = Laps::start(stop);
         while laps.another() {
-            let write = self.write_entry(&buffer, offsets.next_offset()).flags(Flags::IO_LINK);
-            // SAFETY: the buffer and the file outlive the wait for both below.
-            unsafe { ring.submission().push_multiple(&[write, self.sync_entry().user_data(SYNC)]) }
-                .expect("the ring has two places");
-            let mut left = 2;
-            while left > 0 {
-                if let Err(error) = ring.submit_and_wait(left)
-                    && error.kind() != io::ErrorKind::Interrupted
-                {
-                    drain_or_leak(ring, vec![buffer], left);
-                    return Err(error);
-                }
-                for completion in ring.completion() {
-                    left -= 1;
-                    check(completion.result(), if completion.user_data() == SYNC { 0 } else { bytes })?;
-                }
+            let write = self.write_entry(&flight.buffers[0], offsets.next_offset()).flags(Flags::IO_LINK);
+            // SAFETY: the write works on the flight's buffer; the file is open as long as `self` is borrowed.
+            unsafe {
+                flight.push(&write);
+                flight.push(&self.sync_entry().user_data(SYNC));
             }
+            flight.reap_all(|number, result| check(result, if number == SYNC { 0 } else { bytes }))?;
         }
         Ok(laps.finish())
     }

@@ -21,6 +21,8 @@ pub struct Tally {
     pub elapsed: Duration,
     /// The median time of one; zero where single ones weren't timed.
     pub median: Duration,
+    /// What one in a hundred took longer than; zero like the median.
+    pub tail: Duration,
 }
 
 impl Tally {
@@ -59,7 +61,8 @@ impl Watch {
 
     /// To be called when the last operation has ended.
     pub fn finish(&self) -> Tally {
-        Tally { ops: self.begun.load(Ordering::Relaxed), elapsed: self.started.elapsed(), median: Duration::ZERO }
+        let (ops, elapsed) = (self.begun.load(Ordering::Relaxed), self.started.elapsed());
+        Tally { ops, elapsed, median: Duration::ZERO, tail: Duration::ZERO }
     }
 }
 
@@ -93,7 +96,8 @@ impl Laps {
     /// To be called after [`Laps::another`] said no.
     pub fn finish(mut self) -> Tally {
         self.times.sort_unstable();
-        let median = self.times.get(self.times.len() / 2).copied().unwrap_or_default();
-        Tally { ops: self.times.len() as u64, median, ..self.watch.finish() }
+        let at = |place: usize| self.times.get(place).copied().unwrap_or_default();
+        let (median, tail) = (at(self.times.len() / 2), at(self.times.len() * 99 / 100));
+        Tally { ops: self.times.len() as u64, median, tail, ..self.watch.finish() }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cairn_io::reference::{Load, Machine, Operation, Order, Scratch, Tally};
+use cairn_io::reference::{Load, Machine, Operation, Order, Scratch};
 use cairn_io::{DriverChoice, StartError};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -148,7 +148,8 @@ fn measure(rig: &Rig, default: Option<&str>, args: &Args) -> io::Result<Report> 
     let mut bars = Vec::new();
     for measure in MEASURES {
         bar.set_message(measure.title);
-        let figures = rig.compare(measure.what, |tally| figure(measure, tally), rounds, slice, || bar.inc(1))?;
+        let figures =
+            rig.compare(measure.what, |tally| measure.unit.figure(tally, LARGE), rounds, slice, || bar.inc(1))?;
         bars.extend(compare(rig, default, measure, &figures));
     }
     bar.finish_and_clear();
@@ -167,14 +168,6 @@ fn measure(rig: &Rig, default: Option<&str>, args: &Args) -> io::Result<Report> 
         slice_ms: slice.as_secs_f64() * 1e3,
         bars,
     })
-}
-
-fn figure(measure: &Measure, tally: &Tally) -> f64 {
-    match measure.unit {
-        Unit::MibPerSecond => tally.rate() * LARGE as f64 / MIB as f64,
-        Unit::PerSecond => tally.rate(),
-        Unit::Micros => tally.median.as_secs_f64() * 1e6,
-    }
 }
 
 /// `figures` are those of the sides: bare first.

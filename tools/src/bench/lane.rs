@@ -12,7 +12,7 @@ use cairn_io::reference::{Calls, Durable, Load, Machine, Operation, Order, Remot
 use super::disk::{explain, parse_size, progress};
 use super::pairs::{LARGE, SMALL, median};
 use super::report::{Bar, DriverInfo, FileInfo, Report, Unit};
-use super::subject::{self, Cadence, Chunks, Done, Job, Name, SEGMENT, Space};
+use super::subject::{self, Beside, Cadence, Chunks, Done, Job, Name, SEGMENT, Space};
 use crate::out::{self, Failure};
 
 const MIB: u64 = 1 << 20;
@@ -49,7 +49,7 @@ pub struct Args {
 /// One row of the table.
 struct Measure {
     title: &'static str,
-    ours: (Name, Job),
+    ours: (Name, Job, Beside),
     theirs: Theirs,
     unit: Unit,
     bar: Option<f64>,
@@ -70,15 +70,21 @@ enum Theirs {
     Reads(Order, usize),
     /// The same job on another subject.
     Ours(Name),
+    /// The same job with nothing beside it.
+    Idle,
 }
 
+/// The slowest of a hundred small tasks may take so much longer while the index is committed.
+const COMMIT_SLOWER_MAX: f64 = 1.5;
+/// What is left of the throughput beside compaction or scrub.
+const BESIDE_MIN: f64 = 0.70;
 /// Time may be so much more than the bare calls' for a small durable write.
 const SLOWER_MAX: f64 = 1.3;
 
 fn measures(full: &Full) -> Vec<Measure> {
     let put = |title, bytes, depth, theirs, unit, bar| Measure {
         title,
-        ours: (Name::Round, Job::Put { bytes, depth }),
+        ours: (Name::Round, Job::Put { bytes, depth }, Beside::Nothing),
         theirs,
         unit,
         bar,
@@ -86,14 +92,30 @@ fn measures(full: &Full) -> Vec<Measure> {
     };
     let laps = |title, theirs, bar| Measure {
         title,
-        ours: (Name::Round, Job::PutLaps { bytes: SMALL }),
+        ours: (Name::Round, Job::PutLaps { bytes: SMALL }, Beside::Nothing),
         theirs,
         unit: Unit::Micros,
         bar,
         bytes: SMALL,
     };
-    let get =
-        |title, job, bytes, theirs, unit, bar| Measure { title, ours: (Name::Full, job), theirs, unit, bar, bytes };
+    let get = |title, job, bytes, theirs, unit, bar| Measure {
+        title,
+        ours: (Name::Full, job, Beside::Nothing),
+        theirs,
+        unit,
+        bar,
+        bytes,
+    };
+    let beside = |title, (name, job, beside), unit, bar| Measure {
+        title,
+        ours: (name, job, beside),
+        theirs: Theirs::Idle,
+        unit,
+        bar,
+        bytes: SMALL,
+    };
+    let (puts, gets) = (Job::Put { bytes: SMALL, depth: 64 }, Job::Get { chunks: full.small, depth: 32 });
+    let get_laps = Job::GetLaps { chunks: full.small };
     let range = |align| Job::GetRange { chunks: full.huge, bytes: PART, align, depth: 8 };
     let (bulk, each) = (Unit::MibPerSecond, Unit::PerSecond);
     vec![
@@ -123,6 +145,18 @@ fn measures(full: &Full) -> Vec<Measure> {
         get("get 64 KiB anywhere of 4 MiB", range(1), PART, Theirs::Reads(Order::Random, 8), each, None),
         // Half the rate is twice the time.
         get("recover", Job::Recover, LARGE, Theirs::Reads(Order::Sequential, 8), bulk, Some(0.50)),
+        beside(
+            "core's p99 beside a commit",
+            (Name::Round, Job::Pulse, Beside::Commit),
+            Unit::MicrosTail,
+            Some(COMMIT_SLOWER_MAX),
+        ),
+        beside("get 4 KiB beside scrub", (Name::Full, gets, Beside::Scrub), each, Some(BESIDE_MIN)),
+        beside("put 4 KiB beside scrub", (Name::Full, puts, Beside::Scrub), each, Some(BESIDE_MIN)),
+        // These wear the subject out, so they come last.
+        beside("get 4 KiB beside compaction", (Name::Full, gets, Beside::Compaction), each, Some(BESIDE_MIN)),
+        beside("put 4 KiB beside compaction", (Name::Full, puts, Beside::Compaction), each, Some(BESIDE_MIN)),
+        beside("get 4 KiB, p99 beside compaction", (Name::Full, get_laps, Beside::Compaction), Unit::MicrosTail, None),
     ]
 }
 
@@ -163,7 +197,7 @@ struct Rig {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let full = Full::new(args);
     let bytes = args.size / MIB * MIB;
-    let needed = bytes + full.bytes() + (2 * SEGMENTS + 4) * u64::from(SEGMENT);
+    let needed = bytes + full.bytes() + (2 * SEGMENTS + 16) * u64::from(SEGMENT);
     let dir = ScratchDir::create(&args.dir, needed).map_err(|error| Failure::Input(error.to_string()))?;
     let scratch = Scratch::create(&args.dir, bytes).map_err(|error| Failure::Input(error.to_string()))?;
     let core = RemoteCore::start(&Config::single()).map_err(|error| Failure::Input(error.to_string()))?;
@@ -212,7 +246,7 @@ impl Rig {
             // Twice round, so that every segment there will be has been written to.
             let puts = 2 * SEGMENTS * u64::from(SEGMENT) / HUGE as u64;
             let job = Job::Put { bytes: HUGE, depth: 4 };
-            self.core.call(move || subject::run(Name::Round, job, Stop::Ops(puts)))?;
+            self.core.call(move || subject::run(Name::Round, job, Beside::Nothing, Stop::Ops(puts)))?;
         }
         bar.finish_and_clear();
         Ok(())
@@ -232,13 +266,13 @@ impl Rig {
             for round in 0..ROUNDS {
                 // Nobody always comes first; but theirs does as ours did.
                 if round % 2 == 1 {
-                    theirs.push(figure(measure, &self.run_theirs(measure, slice)?));
+                    theirs.push(measure.unit.figure(&self.run_theirs(measure, slice)?, measure.bytes));
                 }
                 let done = self.run_ours(measure.ours, slice)?;
                 self.cadence.set(done.cadence);
-                ours.push(figure(measure, &done.tally));
+                ours.push(measure.unit.figure(&done.tally, measure.bytes));
                 if round % 2 == 0 {
-                    theirs.push(figure(measure, &self.run_theirs(measure, slice)?));
+                    theirs.push(measure.unit.figure(&self.run_theirs(measure, slice)?, measure.bytes));
                 }
                 bar.inc(2);
             }
@@ -262,10 +296,10 @@ impl Rig {
         })
     }
 
-    fn run_ours(&self, (name, job): (Name, Job), slice: Duration) -> io::Result<Done> {
+    fn run_ours(&self, (name, job, beside): (Name, Job, Beside), slice: Duration) -> io::Result<Done> {
         // Recovery is whole or nothing.
         let stop = if let Job::Recover = job { Stop::Ops(1) } else { Stop::After(slice) };
-        self.core.call(move || subject::run(name, job, stop))
+        self.core.call(move || subject::run(name, job, beside, stop))
     }
 
     /// Counts in operations of ours.
@@ -273,7 +307,8 @@ impl Rig {
         let (cadence, bytes) = (self.cadence.get(), measure.bytes);
         let stop = Stop::After(slice);
         match measure.theirs {
-            Theirs::Ours(name) => Ok(self.run_ours((name, measure.ours.1), slice)?.tally),
+            Theirs::Ours(name) => Ok(self.run_ours((name, measure.ours.1, Beside::Nothing), slice)?.tally),
+            Theirs::Idle => Ok(self.run_ours((measure.ours.0, measure.ours.1, Beside::Nothing), slice)?.tally),
             Theirs::Laps(calls) => self.scratch.durable_laps(bytes, calls, stop),
             Theirs::Reads(order, depth) => {
                 let whole = Stop::Ops(self.scratch.bytes() / bytes as u64);
@@ -291,13 +326,5 @@ impl Rig {
                 Ok(Tally { ops: tally.ops * chunks as u64, ..tally })
             }
         }
-    }
-}
-
-fn figure(measure: &Measure, tally: &Tally) -> f64 {
-    match measure.unit {
-        Unit::MibPerSecond => tally.rate() * measure.bytes as f64 / MIB as f64,
-        Unit::PerSecond => tally.rate(),
-        Unit::Micros => tally.median.as_secs_f64() * 1e6,
     }
 }

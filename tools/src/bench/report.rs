@@ -1,6 +1,6 @@
 //! What `cairn bench` prints: a table for people, one JSON object for programs.
 
-use cairn_io::reference::Machine;
+use cairn_io::reference::{Machine, Tally};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -26,13 +26,26 @@ pub enum Unit {
     /// Time of one operation, the median.
     #[serde(rename = "us")]
     Micros,
+    /// Time of one operation, the slowest of a hundred.
+    #[serde(rename = "us p99")]
+    MicrosTail,
 }
 
 impl Unit {
     fn want(self) -> Want {
         match self {
             Self::MibPerSecond | Self::PerSecond => Want::AtLeast,
-            Self::Micros => Want::AtMost,
+            Self::Micros | Self::MicrosTail => Want::AtMost,
+        }
+    }
+
+    /// This of a tally of operations of so many bytes.
+    pub fn figure(self, tally: &Tally, bytes: usize) -> f64 {
+        match self {
+            Self::MibPerSecond => tally.rate() * bytes as f64 / f64::from(1 << 20),
+            Self::PerSecond => tally.rate(),
+            Self::Micros => tally.median.as_secs_f64() * 1e6,
+            Self::MicrosTail => tally.tail.as_secs_f64() * 1e6,
         }
     }
 
@@ -40,7 +53,7 @@ impl Unit {
         match self {
             Self::MibPerSecond => format!("{value:.0} MiB/s"),
             Self::PerSecond => format!("{:.1}k/s", value / 1e3),
-            Self::Micros => format!("{value:.1} µs"),
+            Self::Micros | Self::MicrosTail => format!("{value:.1} µs"),
         }
     }
 }

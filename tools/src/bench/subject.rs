@@ -9,11 +9,15 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_daemon::lane::{Lane, LaneError, Options, Owner};
+use cairn_daemon::actor::{Registry, Spec};
+use cairn_daemon::lane::{
+    BYTES_PER_SECOND, Compact, CompactMessage, Lane, LaneError, Options, Owner, Scrub, ScrubMessage,
+};
 use cairn_io::fs::Dir;
 use cairn_io::log::{Options as LogOptions, Payload, Prewrite, Stats};
 use cairn_io::reference::{Laps, Stop, Tally, Watch};
 use cairn_io::task::{self, Class, JoinHandle};
+use cairn_io::time::{self, Duration};
 use cairn_io::{Block, block, rng};
 use cairn_meta::index::{ChunkId, Store};
 
@@ -91,7 +95,41 @@ impl Subject {
 
     /// Drops what was put and frees its room, to be written over.
     async fn clean(self: &Rc<Self>) -> io::Result<()> {
-        let put = Rc::new(self.put.take());
+        self.drop_all(self.put.take()).await?;
+        while let Some(planned) = self.lane.compaction_plan().first() {
+            if !self.lane.compact(planned.segment).await.map_err(failed)?.is_freed {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that compaction has something to do: segments of which every other chunk is dropped.
+    async fn wear(self: &Rc<Self>) -> io::Result<()> {
+        const CHUNK: usize = 1 << 20;
+        if self.lane.compaction_plan().len() >= 2 {
+            return Ok(());
+        }
+        let payload = payload(CHUNK).await?;
+        let before = self.put.take();
+        let count = 3 * u64::from(SEGMENT) / CHUNK as u64;
+        let next = Rc::new(Cell::new(0));
+        all(8, || {
+            let (subject, next, payload) = (self.clone(), next.clone(), payload.clone());
+            async move {
+                while next.replace(next.get() + 1) < count {
+                    put_next(subject.clone(), payload.clone()).await?;
+                }
+                Ok(())
+            }
+        })
+        .await?;
+        let worn = self.put.replace(before);
+        self.drop_all(worn.into_iter().step_by(2).collect()).await
+    }
+
+    async fn drop_all(self: &Rc<Self>, chunks: Vec<ChunkId>) -> io::Result<()> {
+        let put = Rc::new(chunks);
         let next = Rc::new(Cell::new(0));
         all(256, || {
             let (subject, put, next) = (self.clone(), put.clone(), next.clone());
@@ -103,13 +141,7 @@ impl Subject {
             }
         })
         .await?;
-        self.lane.commit().await.map_err(failed)?;
-        while let Some(planned) = self.lane.compaction_plan().first() {
-            if !self.lane.compact(planned.segment).await.map_err(failed)?.is_freed {
-                break;
-            }
-        }
-        Ok(())
+        self.lane.commit().await.map_err(failed)
     }
 }
 
@@ -201,8 +233,28 @@ pub enum Job {
         /// How many are read at a time.
         depth: usize,
     },
+    /// Read whole chunks anywhere, one at a time, with the time of each.
+    GetLaps {
+        /// Which.
+        chunks: Chunks,
+    },
+    /// Run a small task now and then, with how late each is: whether the core is free.
+    Pulse,
     /// Open it again and read all of its log.
     Recover,
+}
+
+/// What a subject does beside its job, at the rates it does that by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// Segments half of which is dropped are compacted.
+    Compaction,
+    /// Everything is read again.
+    Scrub,
+    /// The index is committed. The job ends with it.
+    Commit,
 }
 
 /// What came of a job.
@@ -257,13 +309,22 @@ pub async fn fill(name: Name, chunks: Chunks) -> io::Result<()> {
 ///
 /// # Errors
 /// If the disk fails.
-pub async fn run(name: Name, job: Job, stop: Stop) -> io::Result<Done> {
+pub async fn run(name: Name, job: Job, beside: Beside, stop: Stop) -> io::Result<Done> {
     if let Job::Recover = job {
         return Ok(Done { tally: recover(name, stop).await?, cadence: Cadence::default() });
     }
     let subject = name.get();
+    let background = Background::start(&subject, beside).await?;
     let before = subject.stats();
     let tally = match job {
+        Job::Pulse => pulse(&background, stop).await,
+        Job::GetLaps { chunks } => {
+            let mut laps = Laps::start(stop);
+            while laps.another() {
+                check(&subject.get(&chunks.any()).await?, chunks.bytes)?;
+            }
+            laps.finish()
+        }
         Job::PutLaps { bytes } => put_laps(&subject, bytes, stop).await?,
         Job::Put { bytes, depth } => {
             // As many as there are at a time: one alone would stay in the processor's cache.
@@ -292,7 +353,13 @@ pub async fn run(name: Name, job: Job, stop: Stop) -> io::Result<Done> {
         Job::Recover => unreachable!("done above"),
     };
     let after = subject.stats();
-    subject.clean().await?;
+    background.stop().await?;
+    if name == Name::Full {
+        // What is worn is left for compaction.
+        subject.drop_all(subject.put.take()).await?;
+    } else {
+        subject.clean().await?;
+    }
     let (records, batches) = (after.records - before.records, after.batches - before.batches);
     let (bytes, syncs) = (after.batch_bytes - before.batch_bytes, after.syncs - before.syncs);
     let cadence = Cadence {
@@ -300,6 +367,80 @@ pub async fn run(name: Name, job: Job, stop: Stop) -> io::Result<Done> {
         bytes_per_sync: bytes as f64 / syncs.max(1) as f64,
     };
     Ok(Done { tally, cadence })
+}
+
+/// What goes on beside a job.
+struct Background {
+    registry: Registry,
+    commit: Option<JoinHandle<io::Result<()>>>,
+    /// Whether the commit is over.
+    is_over: Rc<Cell<bool>>,
+}
+
+impl Background {
+    /// Updates that a commit has to write.
+    const COMMITTED: u64 = 50_000;
+
+    async fn start(subject: &Rc<Subject>, beside: Beside) -> io::Result<Self> {
+        let (registry, is_over) = (Registry::new(), Rc::new(Cell::new(false)));
+        let lane = subject.lane.clone();
+        let mut commit = None;
+        match beside {
+            Beside::Nothing => {}
+            Beside::Compaction => {
+                subject.wear().await?;
+                let spec = Spec { bytes: BYTES_PER_SECOND, ..Spec::new("compact") };
+                let mailbox = registry.start(&spec, move || Compact { lane: lane.clone() });
+                let mailbox = mailbox.map_err(io::Error::other)?;
+                mailbox.try_send(CompactMessage::Look).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            }
+            Beside::Scrub => {
+                let spec = Spec { bytes: BYTES_PER_SECOND, ..Spec::new("scrub") };
+                let mailbox = registry.start(&spec, move || Scrub { lane: lane.clone() });
+                let mailbox = mailbox.map_err(io::Error::other)?;
+                mailbox.try_send(ScrubMessage::All).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            }
+            Beside::Commit => {
+                let payload = payload(8).await?;
+                let last = subject.next.get() + Self::COMMITTED;
+                all(256, || {
+                    let (subject, payload) = (subject.clone(), payload.clone());
+                    async move {
+                        while subject.next.get() < last {
+                            put_next(subject.clone(), payload.clone()).await?;
+                        }
+                        Ok(())
+                    }
+                })
+                .await?;
+                let is_over = is_over.clone();
+                commit = Some(task::spawn(Class::Foreground, async move {
+                    let committed = lane.commit().await.map_err(failed);
+                    is_over.set(true);
+                    committed
+                }));
+            }
+        }
+        Ok(Self { registry, commit, is_over })
+    }
+
+    async fn stop(self) -> io::Result<()> {
+        self.registry.stop_all().await;
+        match self.commit {
+            Some(commit) => commit.await.map_err(io::Error::other)?,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Looks every so often how late a task runs that is due.
+async fn pulse(background: &Background, stop: Stop) -> Tally {
+    const EVERY: Duration = Duration::from_micros(200);
+    let mut laps = Laps::start(stop);
+    while !background.is_over.get() && laps.another() {
+        time::sleep(EVERY).await;
+    }
+    laps.finish()
 }
 
 async fn put_next(subject: Rc<Subject>, payload: Block) -> io::Result<()> {
