@@ -792,6 +792,10 @@ impl Work {
 impl Drop for Work {
     /// A panic here is a bug; nobody may wait for ever because of it.
     fn drop(&mut self) {
+        // With this go the answers that are owed. Whoever closes the log doesn't wait for them.
+        if let Ok(mut state) = self.inner.writer.state.try_borrow_mut() {
+            state.unanswered = 0;
+        }
         if std::thread::panicking() {
             self.inner.poison("the writer of the log failed; this is a bug");
             self.fail_all();
