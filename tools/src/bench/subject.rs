@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_daemon::actor::{Registry, Spec};
+use cairn_daemon::actor::{Rate, Registry, Spec};
 use cairn_daemon::lane::{
     BYTES_PER_SECOND, Compact, CompactMessage, Lane, LaneError, Options, Owner, Scrub, ScrubMessage,
 };
@@ -385,20 +385,22 @@ impl Background {
         let (registry, is_over) = (Registry::new(), Rc::new(Cell::new(false)));
         let lane = subject.lane.clone();
         let mut commit = None;
+        // It begins without the second's worth that a budget has at first, as if it had run for long.
+        let spec = |name| Spec { bytes: Rate::PerSecond(0), ..Spec::new(name) };
         match beside {
             Beside::Nothing => {}
             Beside::Compaction => {
                 subject.wear().await?;
-                let spec = Spec { bytes: BYTES_PER_SECOND, ..Spec::new("compact") };
-                let mailbox = registry.start(&spec, move || Compact { lane: lane.clone() });
-                let mailbox = mailbox.map_err(io::Error::other)?;
-                mailbox.try_send(CompactMessage::Look).map_err(|_| io::ErrorKind::BrokenPipe)?;
+                let mailbox = registry.start(&spec("compact"), move || Compact { lane: lane.clone() });
+                let sent = mailbox.map_err(io::Error::other)?.try_send(CompactMessage::Look);
+                sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                registry.set_budget("compact", BYTES_PER_SECOND, Rate::Unlimited);
             }
             Beside::Scrub => {
-                let spec = Spec { bytes: BYTES_PER_SECOND, ..Spec::new("scrub") };
-                let mailbox = registry.start(&spec, move || Scrub { lane: lane.clone() });
-                let mailbox = mailbox.map_err(io::Error::other)?;
-                mailbox.try_send(ScrubMessage::All).map_err(|_| io::ErrorKind::BrokenPipe)?;
+                let mailbox = registry.start(&spec("scrub"), move || Scrub { lane: lane.clone() });
+                let sent = mailbox.map_err(io::Error::other)?.try_send(ScrubMessage::All);
+                sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                registry.set_budget("scrub", BYTES_PER_SECOND, Rate::Unlimited);
             }
             Beside::Commit => {
                 let payload = payload(8).await?;
