@@ -322,6 +322,7 @@ impl Flight {
     /// # Safety
     /// It works on one of `buffers`, which nobody touches until it is reaped, or on none; its file stays open as long as
     /// this exists.
+    // SAFETY: the caller promises what stands above.
     pub unsafe fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: as promised by the caller; the buffers stay until every operation is reaped, see `drop`.
         unsafe { self.ring.submission().push(entry) }.expect("the ring has a place for each operation");
