@@ -14,6 +14,8 @@
 //!   plan ── from what is held: audit, ledger, repair, cleanup, rebalance, change of nodes
 //!    │
 //!   simulate ── what all that implies, counted: for people who plan a cluster
+//!
+//!   lanes ── within a node: which lane a chunk belongs to, by the same score
 //! ```
 //!
 //! Invariants: a selection depends on the map's content only, never on the order in which it was told; nodes that may
@@ -23,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod id;
+pub mod lanes;
 pub mod map;
 pub mod plan;
 pub mod policy;

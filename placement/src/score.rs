@@ -82,6 +82,10 @@ impl Reciprocal {
     pub fn of_weight(weight: u32) -> Option<Self> {
         u64::MAX.checked_div(u64::from(weight)).map(Self)
     }
+
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
 }
 
 /// What it costs to give a group to a node: the least wins, and of equals the lower node id.
