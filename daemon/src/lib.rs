@@ -1,9 +1,10 @@
 //! The node: what is composed of the crates below it.
 //!
-//! Today that is the frame in which every background worker of the node runs ([`actor`]), and the storage of one disk's
-//! lane ([`lane`]).
+//! Today that is the frame in which every background worker of the node runs ([`actor`]), the storage of one lane
+//! ([`lane`]), and the node's disks with all their lanes ([`disks`]).
 
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod disks;
 pub mod lane;

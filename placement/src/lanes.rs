@@ -26,8 +26,7 @@ pub struct Lanes {
 impl Lanes {
     /// Lanes with their weights and the numbers they are known by. Those of weight 0 are given nothing.
     pub fn new(lanes: impl IntoIterator<Item = (LaneKey, u32, u32)>) -> Self {
-        let ready =
-            |(key, weight, number)| Reciprocal::of_weight(weight).map(|reciprocal| (key, reciprocal, number));
+        let ready = |(key, weight, number)| Reciprocal::of_weight(weight).map(|reciprocal| (key, reciprocal, number));
         let mut lanes: Vec<_> = lanes.into_iter().filter_map(ready).collect();
         lanes.sort_unstable_by_key(|(key, _, number)| (*key, *number));
         Self { lanes }
@@ -41,8 +40,11 @@ impl Lanes {
 
     /// The numbers of all lanes, the chunk's home first, then whoever would be its home without those before.
     pub fn ranking(&self, chunk: &[u8; 32]) -> Vec<u32> {
-        let mut ranked: Vec<_> =
-            self.lanes.iter().map(|(key, reciprocal, number)| (cost(chunk, *key, *reciprocal), *key, *number)).collect();
+        let mut ranked: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|(key, reciprocal, number)| (cost(chunk, *key, *reciprocal), *key, *number))
+            .collect();
         ranked.sort_unstable();
         ranked.into_iter().map(|(_, _, number)| number).collect()
     }

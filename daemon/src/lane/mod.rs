@@ -38,7 +38,7 @@ use cairn_io::log::{
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::time::Duration;
 use cairn_io::{Bell, blocking, rng, time};
-use cairn_meta::index::{ChunkId, CommitError, Error as IndexError, Index, OpenError, Store, Table};
+use cairn_meta::index::{ChunkId, CommitError, Error as IndexError, Index, OpenError, Scan, Store, Table};
 use futures_util::FutureExt;
 use quick_cache::unsync::Cache;
 
@@ -367,6 +367,28 @@ impl Lane {
     /// If the index can't be read.
     pub fn recount_usage(&self) -> Result<BTreeMap<u64, u64>, LaneError> {
         Ok(self.0.state.recount()?)
+    }
+
+    /// Whether a chunk is here with bytes that are bad.
+    ///
+    /// # Errors
+    /// If the index can't be read.
+    pub fn is_quarantined(&self, id: &ChunkId) -> Result<bool, LaneError> {
+        Ok(self.0.state.quarantined() > 0 && self.0.state.quarantine_of(id)?.is_some())
+    }
+
+    /// Whether anything but chunks is here: named records, Raft logs, what state machines keep.
+    ///
+    /// # Errors
+    /// If the index can't be read.
+    pub fn has_metadata(&self) -> Result<bool, LaneError> {
+        let index = self.0.state.index.borrow();
+        for table in [Table::Records, Table::Raft, Table::State] {
+            if index.first(Scan::all(table))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The segments with what is live in each.

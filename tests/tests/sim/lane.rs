@@ -22,7 +22,7 @@ use cairn_placement::PartitionId;
 
 use crate::harness::{Outcome, millis, plan_rng};
 
-mod books;
+pub mod books;
 mod life;
 
 use books::Books;
@@ -32,7 +32,7 @@ const STORM_MS: u64 = 1_500;
 const SEGMENT: u32 = 256 << 10;
 const PARTITIONS: u32 = 4;
 /// Chunks that clients fight about.
-const CHUNKS: u64 = 24;
+pub const CHUNKS: u64 = 24;
 const NAMES: u64 = 6;
 const SLOTS: u32 = 2;
 
@@ -122,11 +122,11 @@ fn judge(world: &mut World, books: &Rc<Books>) -> Result<(), String> {
     ))
 }
 
-fn below(limit: u64) -> u64 {
+pub fn below(limit: u64) -> u64 {
     rng::next_u64() % limit
 }
 
-fn small(number: u64) -> usize {
+pub fn small(number: u64) -> usize {
     usize::try_from(number).expect("a small number")
 }
 

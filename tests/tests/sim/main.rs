@@ -7,6 +7,7 @@
 mod bell;
 mod chunklog;
 mod counter;
+mod disks;
 mod harness;
 mod lane;
 mod log;
@@ -35,6 +36,11 @@ fn lane_keeps_what_it_answered_for() {
 #[test]
 fn lane_tells_what_rotted() {
     Scenario { name: "lane-rot", plan: lane::plan_with_rot, run: lane::run }.check();
+}
+
+#[test]
+fn disks_keep_what_they_answered_for() {
+    Scenario { name: "disks", plan: disks::plan, run: disks::run }.check();
 }
 
 #[test]
