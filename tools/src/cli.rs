@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
+use crate::disk;
 use crate::lane;
 use crate::out::{self, Failure};
 use crate::place;
@@ -28,6 +29,9 @@ enum Command {
     /// Measure this machine, each figure beside what the kernel can do without us
     #[command(subcommand, after_help = EXIT_CODES)]
     Bench(bench::Command),
+    /// Show, add, empty and fill the disks of a node that isn't running
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Disk(disk::Command),
     /// Show where a map of the cluster puts things, and what a change would move; nothing is changed
     #[command(subcommand, after_help = EXIT_CODES)]
     Place(place::Command),
@@ -44,6 +48,7 @@ pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         None => help(),
         Some(Command::Bench(command)) => command.run(),
+        Some(Command::Disk(command)) => command.run(),
         Some(Command::Place(command)) => command.run(),
         Some(Command::Log(command)) => command.run(),
         Some(Command::Fsck(fsck)) => fsck.run(),

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests are about real machines")]
 
 mod disk;
+mod disks;
 mod kill;
 mod load;
 mod mount;

@@ -203,17 +203,8 @@ pub(super) fn explain(dir: &Path, error: &io::Error) -> Failure {
 }
 
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let number: u64 = digits.parse().map_err(|_| "give a number and a unit, such as 512MiB".to_owned())?;
-    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        other => return Err(format!("{other:?} is no unit; take KiB, MiB, GiB or TiB")),
-    };
-    number.checked_mul(unit).filter(|&bytes| bytes >= SIZE_MIN).ok_or_else(|| "choose at least 16MiB".to_owned())
+    let bytes = crate::lane::text::parse_bytes(text)?;
+    if bytes >= SIZE_MIN { Ok(bytes) } else { Err("choose at least 16MiB".to_owned()) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use cairn_io::log::{Damage, FileState, Found, Kind, LogError, Offline, Step, Sup
 use serde_json::{Value, json};
 
 use super::text::{hex, time};
-use super::{on_core, open, refused};
+use super::{lanes, on_core, open, refused};
 use crate::out::{self, Failure};
 
 /// Lines printed at once.
@@ -18,7 +18,8 @@ const SHORT: usize = 8;
 /// What to print.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The directory of the lane: it has the superblock and the segment files. No node may write to it meanwhile
+    /// The directory of the lane, which has the superblock and the segment files; or of a disk, for all its lanes. No node
+    /// may write to it meanwhile
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Only this segment
@@ -65,7 +66,12 @@ struct Printer {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let args = args.clone();
-    on_core(move || dump(args))
+    on_core(move || async move {
+        for dir in lanes(&args.dir).await? {
+            dump(Args { dir, ..args.clone() }).await?;
+        }
+        Ok(())
+    })
 }
 
 async fn dump(args: Args) -> Result<(), Failure> {

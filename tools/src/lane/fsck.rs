@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::text::{hex, time};
-use super::{on_core, open, refused};
+use super::{lanes, on_core, open, refused};
 use crate::out::{self, Failure};
 
 /// What the exit codes of this command mean.
@@ -30,7 +30,7 @@ const INDEX: &str = "index";
 /// Options of `cairn fsck`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Fsck {
-    /// The directory of the lane: it has the superblock and the segment files
+    /// The directory of the lane, which has the superblock and the segment files; or of a disk, for all its lanes
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Move the index aside and make it anew from the log, then check again
@@ -39,7 +39,7 @@ pub struct Fsck {
     /// Partitions of the cluster, for an index that can't be asked
     #[arg(long, value_name = "N", default_value_t = PARTITIONS)]
     partitions: u32,
-    /// Print one JSON object
+    /// Print one JSON object for each lane
     #[arg(long)]
     json: bool,
 }
@@ -59,7 +59,22 @@ impl Fsck {
     /// If something is wrong with it, or it can't be checked.
     pub fn run(&self) -> Result<(), Failure> {
         let fsck = self.clone();
-        on_core(move || async move { fsck.check().await })
+        on_core(move || async move { fsck.check_all().await })
+    }
+
+    /// One lane after the other; what is wrong with one doesn't keep the others from being checked.
+    async fn check_all(self) -> Result<(), Failure> {
+        let mut worst = Ok(());
+        for dir in lanes(&self.dir).await? {
+            match (Self { dir, ..self.clone() }.check().await, &worst) {
+                (Err(Failure::ReaderGone), _) => return Err(Failure::ReaderGone),
+                (Err(failure), Ok(())) => worst = Err(failure),
+                // The first is told at the end, with the exit code.
+                (Err(failure), Err(_)) => out::note(&format!("cairn: {failure}")),
+                (Ok(()), _) => {}
+            }
+        }
+        worst
     }
 
     async fn check(self) -> Result<(), Failure> {

@@ -2,9 +2,9 @@
 
 mod dump;
 mod fsck;
-mod text;
+pub(crate) mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cairn_daemon::lane::LaneError;
 use cairn_io::fs::Dir;
@@ -51,6 +51,15 @@ async fn open(path: &Path) -> Result<Dir, Failure> {
     Dir::open(name).await.map_err(|error| {
         Failure::Input(format!("can't open {name}: {error}; name the directory of a lane, which has a file superblock"))
     })
+}
+
+/// The lanes that a directory means: itself, or those of a disk.
+async fn lanes(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let names = open(path).await?.list().await;
+    let names = names.map_err(|error| Failure::Broken(format!("can't list {}: {error}", path.display())))?;
+    let lanes = names.iter().filter(|name| name.starts_with("lane-")).map(|name| path.join(name));
+    let is_disk = names.iter().any(|name| name == "disk") && names.iter().all(|name| name != "superblock");
+    Ok(if is_disk { lanes.collect() } else { vec![path.to_owned()] })
 }
 
 /// Why a lane can't be looked at. What isn't a lane, or is in use, is the user's to change.
