@@ -12,5 +12,9 @@
 
 #![deny(unsafe_code)]
 
+mod encoding;
 pub mod index;
 pub mod rows;
+pub mod version;
+
+pub use encoding::Malformed;

@@ -262,13 +262,13 @@ fn an_index_keeps_its_number_of_partitions() {
 fn wrong_use_is_refused_and_changes_nothing() {
     let mut index = open(&tempdir().unwrap()).unwrap();
     assert!(matches!(index.put(Table::State, b"", b"x"), Err(Error::KeyLength { length: 0, .. })));
-    assert!(matches!(index.put(Table::State, &[0; 512], b"x"), Err(Error::KeyLength { length: 512, .. })));
+    assert!(matches!(index.put(Table::State, &[0; 1983], b"x"), Err(Error::KeyLength { length: 1983, .. })));
     assert!(matches!(index.put(Table::Chunks, &[0; 32], b"x"), Err(Error::Typed)));
     assert_eq!(index.pressure().entries(), 0);
     assert_eq!(index.get(Table::State, b"").unwrap(), None);
-    index.put(Table::State, &[0; 511], &vec![1; 100_000]).unwrap();
+    index.put(Table::State, &[0; 1982], &vec![1; 100_000]).unwrap();
     commit(&mut index, 1);
-    assert_eq!(index.get(Table::State, &[0; 511]).unwrap(), Some(vec![1; 100_000]));
+    assert_eq!(index.get(Table::State, &[0; 1982]).unwrap(), Some(vec![1; 100_000]));
     let mut other = open(&tempdir().unwrap()).unwrap();
     other.put(Table::State, b"a", b"b").unwrap();
     let foreign = other.freeze(checkpoint(1)).unwrap().run();

@@ -8,7 +8,7 @@ use super::table::Stored;
 /// A read or an update failed. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller's mistake: LMDB has keys of 1 to 511 bytes.
+    /// The caller's mistake: LMDB has keys of 1 to [`KEY_MAX`] bytes.
     #[error("a key of {length} bytes in table {table}: keys have 1 to {KEY_MAX} bytes")]
     KeyLength {
         /// The table's name.
@@ -32,12 +32,27 @@ pub enum Error {
     /// The store can't be read: stop the lane.
     #[error("can't read the index: {0}")]
     Unreadable(String),
+    /// Rows that a newer Cairn wrote, or a command that lets it: this replica can't go on with them.
+    #[error("{what} has level {level}, this program knows levels up to {known}: install the Cairn that the others run")]
+    Newer {
+        /// What can't be understood.
+        what: &'static str,
+        /// Its level.
+        level: u16,
+        /// The highest that is known here.
+        known: u16,
+    },
 }
 
-/// The longest key that LMDB takes.
-pub const KEY_MAX: usize = 511;
+/// The longest key that LMDB takes, built with `longer-keys`, where pages have 4 KiB; with larger pages it would take more.
+pub const KEY_MAX: usize = 1982;
 
 impl Error {
+    /// A machine's row that means nothing.
+    pub(crate) fn row(key: &[u8], reason: &'static str) -> Self {
+        Self::undecodable(Stored::Table(super::Table::State), key, reason)
+    }
+
     pub(super) fn undecodable(table: Stored, key: &[u8], reason: &'static str) -> Self {
         Self::Undecodable { table: table.name(), key: Hex(key).to_string(), reason }
     }
