@@ -15,6 +15,7 @@
 mod encoding;
 pub mod index;
 pub mod rows;
+pub mod slot;
 pub mod version;
 
 pub use encoding::Malformed;

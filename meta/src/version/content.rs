@@ -165,13 +165,7 @@ impl Content {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), BadContent> {
-        let length = |pairs: &[Pair]| pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        let checksums = self.checksums.iter().map(|sum| sum.algorithm.len() + sum.value.len()).sum::<usize>();
-        let lists = [&self.headers, &self.metadata, &self.tags].map(|pairs| length(pairs));
-        let words = lists.iter().sum::<usize>() + checksums + self.etag.len();
-        if words > WORDS_MAX {
-            return Err(BadContent::Words(words as u64));
-        }
+        self.check_words()?;
         if !self.parts.is_empty() {
             return Err(BadContent::Parts);
         }
@@ -182,6 +176,18 @@ impl Content {
             Payload::Chunks(chunks) => chunk_bytes(chunks)?,
         };
         if found == self.size { Ok(()) } else { Err(BadContent::Size { stated: self.size, found }) }
+    }
+
+    /// Whether so much may be said about it.
+    ///
+    /// # Errors
+    /// How much too much.
+    pub fn check_words(&self) -> Result<(), BadContent> {
+        let length = |pairs: &[Pair]| pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let checksums = self.checksums.iter().map(|sum| sum.algorithm.len() + sum.value.len()).sum::<usize>();
+        let lists = [&self.headers, &self.metadata, &self.tags].map(|pairs| length(pairs));
+        let words = lists.iter().sum::<usize>() + checksums + self.etag.len();
+        if words > WORDS_MAX { Err(BadContent::Words(words as u64)) } else { Ok(()) }
     }
 
     /// The chunks that it lists by itself.

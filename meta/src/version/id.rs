@@ -33,6 +33,11 @@ impl VersionId {
         (self.0 >> RANDOM) as u64
     }
 
+    /// Whether it may be given to a version: beyond, there must be room for all that follow it.
+    pub fn is_sound(self) -> bool {
+        self.0 < 1 << 127
+    }
+
     /// The next one in order.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))

@@ -116,6 +116,14 @@ impl Version {
         self.context.has(other)
     }
 
+    /// What conditions need of it.
+    pub fn summary(&self) -> Summary<'_> {
+        let Content { size, etag, expires, .. } = &self.content;
+        let content = content::Brief { size: *size, etag, expires: *expires };
+        let Self { id, kind, is_null, modified, .. } = *self;
+        Summary { id, kind, is_null, modified, content }
+    }
+
     /// Whether a reader at this time finds an object here; an object past its expiry is none.
     pub fn is_object(&self, now: u64) -> bool {
         self.kind == Kind::Data && self.content.expires.is_none_or(|expires| expires > now)

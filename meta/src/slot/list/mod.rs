@@ -1,0 +1,216 @@
+//! Lists of a slot: objects, versions, uploads; page by page, and the pages of all slots merged into one.
+//!
+//! A page begins behind a [`Position`], which is a name, not a state kept somewhere: others may write between two pages, and what is
+//! there all the time is listed exactly once. Names that have the delimiter behind the prefix are shown once as a
+//! common prefix, and the list goes on behind all of them by one seek.
+//!
+//! A page tells as far as it goes: up to `next`, or to the end. So pages of many slots merge: up to the least
+//! `next` of them everything is known.
+
+mod objects;
+mod uploads;
+mod versions;
+
+pub use objects::{ObjectEntry, objects};
+pub use uploads::{UploadEntry, uploads};
+pub use versions::{VersionEntry, versions};
+
+use minicbor::{Decode, Encode};
+
+use super::layout::{BucketId, Space, end_of, of_key};
+use crate::version::{UploadId, VersionId};
+
+/// What to list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Query {
+    /// Of this bucket.
+    #[n(0)]
+    pub bucket: BucketId,
+    /// Names that begin so.
+    #[n(1)]
+    pub prefix: String,
+    /// Names that have this behind the prefix are shown up to it; empty: none are.
+    #[n(2)]
+    pub delimiter: String,
+    /// From behind this; `None`: from the beginning.
+    #[n(3)]
+    pub after: Option<Position>,
+    /// The most items of a page.
+    #[n(4)]
+    pub limit: u32,
+}
+
+/// How far a list has come.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Position {
+    /// A key or a common prefix.
+    #[n(0)]
+    pub name: String,
+    /// How much of it.
+    #[n(1)]
+    pub within: Within,
+}
+
+/// How much of a name a list has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum Within {
+    /// Items of this key up to this one: see `Position::version` and `upload`.
+    #[n(0)]
+    Item(#[n(0)] Sub),
+    /// This key and no other.
+    #[n(1)]
+    Key,
+    /// All that is shown under one common prefix with it, or this key.
+    #[n(2)]
+    All,
+}
+
+crate::encoding::wide_id! {
+    /// A place among the items of one key.
+    Sub
+}
+
+impl Position {
+    /// Behind a name, which may be a common prefix, or a key that is shown as part of one.
+    pub fn behind(name: impl Into<String>) -> Self {
+        Self { name: name.into(), within: Within::All }
+    }
+
+    /// Behind a version of a key.
+    pub fn version(key: impl Into<String>, id: VersionId) -> Self {
+        Self { name: key.into(), within: Within::Item(Sub(!id.0)) }
+    }
+
+    /// Behind an upload of a key.
+    pub fn upload(key: impl Into<String>, upload: UploadId) -> Self {
+        Self { name: key.into(), within: Within::Item(Sub(upload.0)) }
+    }
+
+    fn order(&self) -> (&[u8], Within) {
+        (self.name.as_bytes(), self.within)
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Page<T> {
+    /// In the order of names, then in that of the items of one key.
+    #[n(0)]
+    pub items: Vec<Item<T>>,
+    /// Where the next page begins; `None`: this was the last.
+    #[n(1)]
+    pub next: Option<Position>,
+}
+
+/// What a page shows.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Item<T> {
+    /// An object, a version, an upload.
+    #[n(0)]
+    Entry(#[n(0)] T),
+    /// There are some whose names begin so.
+    #[n(1)]
+    Prefix(#[n(0)] String),
+}
+
+/// An entry of a list.
+pub trait Listed {
+    /// The list has come so far when this is shown.
+    fn position(&self) -> Position;
+}
+
+impl<T: Listed> Item<T> {
+    /// The list has come so far when this is shown.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Entry(entry) => entry.position(),
+            Self::Prefix(prefix) => Position::behind(prefix.as_str()),
+        }
+    }
+}
+
+impl Query {
+    /// The common prefix under which a key is shown, if it is shown so.
+    fn roll_up<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let rest = name.strip_prefix(self.prefix.as_str()).filter(|_| !self.delimiter.is_empty())?;
+        let at = rest.find(self.delimiter.as_str())?;
+        Some(&name[..self.prefix.len() + at + self.delimiter.len()])
+    }
+
+    /// The first row to look at in a space where each key has one row, and the end.
+    fn range(&self, space: Space) -> (Vec<u8>, Option<Vec<u8>>) {
+        let prefix = of_key(space, self.bucket, &self.prefix);
+        let end = end_of(&prefix);
+        let begin = self.after.as_ref().map(|after| match (after.within, self.roll_up(&after.name)) {
+            (Within::Item(_) | Within::All, Some(shown)) => behind_prefix(space, self.bucket, shown),
+            (Within::All | Within::Key, _) => behind_row(of_key(space, self.bucket, &after.name)),
+            (Within::Item(_), None) => of_key(space, self.bucket, &after.name),
+        });
+        (begin.map_or(prefix.clone(), |begin| begin.max(prefix)), end)
+    }
+}
+
+/// The first row that doesn't begin with this prefix, behind those that do.
+fn behind_prefix(space: Space, bucket: BucketId, prefix: &str) -> Vec<u8> {
+    end_of(&of_key(space, bucket, prefix)).expect("a space's letter is not the last byte")
+}
+
+/// The least row that is behind this one.
+fn behind_row(mut row: Vec<u8>) -> Vec<u8> {
+    row.push(0);
+    row
+}
+
+/// A page that is being filled.
+struct Filling<T> {
+    items: Vec<Item<T>>,
+    limit: usize,
+    /// There was more than the limit.
+    is_cut: bool,
+}
+
+impl<T: Listed> Filling<T> {
+    fn new(limit: u32) -> Self {
+        Self { items: Vec::new(), limit: limit as usize, is_cut: false }
+    }
+
+    /// Adds an item; false: there is no room for it.
+    fn push(&mut self, item: Item<T>) -> bool {
+        self.is_cut = self.items.len() >= self.limit;
+        if !self.is_cut {
+            self.items.push(item);
+        }
+        !self.is_cut
+    }
+
+    fn page(self) -> Page<T> {
+        let next = self.items.last().filter(|_| self.is_cut).map(Item::position);
+        Page { items: self.items, next }
+    }
+}
+
+/// Merges the pages that slots gave for one query into one of at most `limit` items.
+pub fn merge<T: Listed>(pages: Vec<Page<T>>, limit: u32) -> Page<T> {
+    let horizons: Vec<Position> = pages.iter().filter_map(|page| page.next.clone()).collect();
+    let horizon = horizons.into_iter().min_by(|one, other| one.order().cmp(&other.order()));
+    let mut items: Vec<(Position, Item<T>)> =
+        pages.into_iter().flat_map(|page| page.items).map(|item| (item.position(), item)).collect();
+    // Every page is in order already, which this sort uses.
+    items.sort_by(|(one, _), (other, _)| one.order().cmp(&other.order()));
+    items.dedup_by(|(one, _), (other, _)| one == other);
+    let known = |position: &Position| horizon.as_ref().is_none_or(|horizon| position.order() <= horizon.order());
+    let within = items.iter().take_while(|(position, _)| known(position)).count();
+    let shown = within.min(limit as usize);
+    let more = items.len() > shown || horizon.is_some();
+    let cut = shown < within;
+    items.truncate(shown);
+    let last = items.last().map(|(position, item)| (position.clone(), matches!(item, Item::Prefix(_))));
+    let next = match (last, horizon) {
+        _ if !more || limit == 0 => None,
+        (Some((last, _)), _) if cut => Some(last),
+        // A page may end within what is shown as one prefix already.
+        (Some((last, true)), Some(horizon)) if horizon.name.starts_with(&last.name) => Some(last),
+        (_, horizon) => horizon,
+    };
+    Page { items: items.into_iter().map(|(_, item)| item).collect(), next }
+}

@@ -1,0 +1,86 @@
+//! The list of objects: keys whose preferred head is one. Deleted keys lie elsewhere and cost nothing.
+
+use std::ops::{Bound, ControlFlow};
+
+use minicbor::{Decode, Encode};
+
+use super::{Filling, Item, Listed, Page, Position, Query, behind_prefix};
+use crate::encoding::row;
+use crate::index::{Error, Order};
+use crate::rows::Rows;
+use crate::slot::layout::{self, Space};
+use crate::slot::object::KeyBrief;
+use crate::version::VersionId;
+
+/// An object in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ObjectEntry {
+    /// Its key.
+    #[n(0)]
+    pub key: String,
+    /// Its preferred head.
+    #[n(1)]
+    pub id: VersionId,
+    /// Its length in bytes.
+    #[n(2)]
+    pub size: u64,
+    /// What S3 calls it.
+    #[n(3)]
+    pub etag: String,
+    /// When it was made, in milliseconds since the Unix epoch.
+    #[n(4)]
+    pub modified: u64,
+}
+
+impl Listed for ObjectEntry {
+    fn position(&self) -> Position {
+        Position::behind(self.key.as_str())
+    }
+}
+
+/// A page of objects. What expires is listed until its tombstone is written.
+///
+/// # Errors
+/// If rows can't be read.
+pub fn objects(rows: &dyn Rows, query: &Query) -> Result<Page<ObjectEntry>, Error> {
+    let mut page = Filling::new(query.limit);
+    let (mut begin, end) = query.range(Space::Object);
+    while query.limit > 0 {
+        let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice()));
+        let (mut seek, mut bad) = (None, None);
+        let range = (Bound::Included(begin.as_slice()), end);
+        rows.walk(range, Order::Forward, &mut |at, bytes| match entry(at, bytes) {
+            Ok(entry) => {
+                let Some(shown) = query.roll_up(&entry.key) else {
+                    return if page.push(Item::Entry(entry)) {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    };
+                };
+                seek = page
+                    .push(Item::Prefix(shown.to_owned()))
+                    .then(|| behind_prefix(Space::Object, query.bucket, shown));
+                ControlFlow::Break(())
+            }
+            Err(error) => {
+                bad = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        if let Some(bad) = bad {
+            return Err(bad);
+        }
+        let Some(next) = seek else { break };
+        begin = next;
+    }
+    Ok(page.page())
+}
+
+fn entry(at: &[u8], bytes: &[u8]) -> Result<ObjectEntry, Error> {
+    let name = layout::read(at).ok_or_else(|| Error::row(at, "no key of an object"))?;
+    let brief: KeyBrief<'_> = row(at, bytes)?;
+    let content = brief.preferred.content;
+    let (id, modified) = (brief.preferred.id, brief.preferred.modified);
+    Ok(ObjectEntry { key: name.key, id, size: content.size, etag: content.etag.to_owned(), modified })
+}

@@ -1,0 +1,101 @@
+//! The list of uploads under way, by key and then by name.
+
+use std::ops::{Bound, ControlFlow};
+
+use minicbor::{Decode, Encode};
+
+use super::{Filling, Item, Listed, Page, Position, Query, Within, behind_prefix};
+use crate::encoding::row;
+use crate::index::{Error, Order};
+use crate::rows::Rows;
+use crate::slot::layout::{self, Space, of_upload};
+use crate::slot::upload::UploadRow;
+use crate::version::{Pair, UploadId};
+
+/// An upload in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct UploadEntry {
+    /// The object's key.
+    #[n(0)]
+    pub key: String,
+    /// Its name.
+    #[n(1)]
+    pub upload: UploadId,
+    /// When it began, in milliseconds since the Unix epoch.
+    #[n(2)]
+    pub created: u64,
+    /// Headers of the object to be, with what a gateway keeps there of its own.
+    #[n(3)]
+    pub headers: Vec<Pair>,
+}
+
+impl Listed for UploadEntry {
+    fn position(&self) -> Position {
+        Position::upload(self.key.as_str(), self.upload)
+    }
+}
+
+/// A page of uploads.
+///
+/// # Errors
+/// If rows can't be read.
+pub fn uploads(rows: &dyn Rows, query: &Query) -> Result<Page<UploadEntry>, Error> {
+    let mut page = Filling::new(query.limit);
+    let (mut begin, end) = range(query);
+    while query.limit > 0 {
+        let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice()));
+        let (mut seek, mut bad) = (None, None);
+        rows.walk((Bound::Included(&begin), end), Order::Forward, &mut |at, bytes| match entry(at, bytes) {
+            Ok(entry) => {
+                let Some(shown) = query.roll_up(&entry.key) else {
+                    return if page.push(Item::Entry(entry)) {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    };
+                };
+                let shown = shown.to_owned();
+                let behind = behind_prefix(Space::Upload, query.bucket, &shown);
+                seek = page.push(Item::Prefix(shown)).then_some(behind);
+                ControlFlow::Break(())
+            }
+            Err(error) => {
+                bad = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        if let Some(bad) = bad {
+            return Err(bad);
+        }
+        let Some(next) = seek else { break };
+        begin = next;
+    }
+    Ok(page.page())
+}
+
+/// A key has several rows here: behind a key is behind all of them, behind an upload is behind its row.
+fn range(query: &Query) -> (Vec<u8>, Option<Vec<u8>>) {
+    let (begin, end) = query.range(Space::Upload);
+    let Some(Position { name, within }) = &query.after else { return (begin, end) };
+    let begin = match within {
+        Within::Item(upload) => {
+            let mut row = of_upload(query.bucket, name, UploadId(upload.0));
+            row.push(0);
+            begin.max(row)
+        }
+        Within::Key | Within::All => {
+            let mut row = layout::behind_key(Space::Upload, query.bucket, name);
+            row.extend([u8::MAX; 17]);
+            begin.max(row)
+        }
+    };
+    (begin, end)
+}
+
+fn entry(at: &[u8], bytes: &[u8]) -> Result<UploadEntry, Error> {
+    let wrong = || Error::row(at, "no key of an upload");
+    let name = layout::read(at).ok_or_else(wrong)?;
+    let (upload, _) = name.rest.and_then(layout::read_upload).ok_or_else(wrong)?;
+    let UploadRow { content, created, .. } = row(at, bytes)?;
+    Ok(UploadEntry { key: name.key, upload, created, headers: content.headers })
+}

@@ -1,0 +1,352 @@
+//! The rows of one key: its heads, its history, and what is counted of its bucket.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use minicbor::{Decode, Encode};
+
+use super::command::Bucket;
+use super::layout::{self, BucketId, Space, end_of, of_bucket, of_key, of_version};
+use crate::encoding::{encode, row};
+use crate::index::{Error, Order};
+use crate::rows::{Batch, Rows};
+use crate::version::{Actor, Chunk, Head, Kind, Payload, Summary, Version, VersionId, heads};
+
+/// What a slot knows of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct KeyRow {
+    /// The preferred head, whole.
+    #[n(0)]
+    pub preferred: Version,
+    /// The other heads; the versions themselves lie in the history.
+    #[n(1)]
+    pub others: Vec<Head>,
+    /// How many versions lie in the history.
+    #[n(2)]
+    pub history: u32,
+    /// The greatest id that the key ever had.
+    #[n(3)]
+    pub last: VersionId,
+    /// Who numbers the slot's own commits; `None`: there were only imports.
+    #[n(4)]
+    pub actor: Option<Actor>,
+    /// The number of the last of them.
+    #[n(5)]
+    pub commits: u64,
+    /// Whether all that ever came were commits, one upon the other: then ids are the order of the history.
+    #[n(6)]
+    pub linear: bool,
+    /// The version that S3 calls `null`.
+    #[n(7)]
+    pub null: Option<VersionId>,
+    /// When the slot last took a version.
+    #[n(8)]
+    pub clock: u64,
+}
+
+/// What lists need of a key, from the same bytes.
+#[derive(Clone, Copy, Debug, Decode)]
+pub struct KeyBrief<'b> {
+    /// The preferred head.
+    #[b(0)]
+    pub preferred: Summary<'b>,
+    /// How many versions lie in the history.
+    #[n(2)]
+    pub history: u32,
+    /// The version that S3 calls `null`.
+    #[n(7)]
+    pub null: Option<VersionId>,
+}
+
+impl KeyRow {
+    /// All heads.
+    pub fn heads(&self) -> Vec<Head> {
+        let mut heads = self.others.clone();
+        heads.push(Head::from(&self.preferred));
+        heads
+    }
+
+    fn space(&self) -> Space {
+        if self.preferred.kind == Kind::Data { Space::Object } else { Space::Gone }
+    }
+}
+
+/// What is counted of a bucket in a slot, and whether it is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct BucketRow {
+    /// Epoch of the latest settings that came with a command.
+    #[n(0)]
+    pub epoch: u64,
+    /// Keys with an object.
+    #[n(1)]
+    pub objects: u64,
+    /// All versions.
+    #[n(2)]
+    pub versions: u64,
+    /// Their bytes, and those of the parts of uploads under way.
+    #[n(3)]
+    pub bytes: u64,
+    /// Uploads under way.
+    #[n(4)]
+    pub uploads: u64,
+    /// It was empty and is being deleted: what comes with the same epoch or an earlier one is refused.
+    #[n(5)]
+    pub closed: bool,
+    /// Tombstones among the versions.
+    #[n(6)]
+    pub tombstones: u64,
+}
+
+impl BucketRow {
+    /// Reads that of a bucket.
+    pub fn load(rows: &dyn Rows, bucket: BucketId) -> Result<Self, Error> {
+        let key = of_bucket(Space::Bucket, bucket);
+        rows.get(&key)?.map_or(Ok(Self::default()), |bytes| row(&key, &bytes))
+    }
+
+    pub(super) fn store(&self, rows: &mut Batch<'_>, bucket: BucketId) {
+        rows.put(of_bucket(Space::Bucket, bucket), encode(self));
+    }
+
+    /// Whether a command with these settings may go on; then they are the latest.
+    pub(super) fn admits(&mut self, bucket: &Bucket) -> bool {
+        if bucket.epoch < self.epoch || (self.closed && bucket.epoch == self.epoch) {
+            return false;
+        }
+        (self.epoch, self.closed) = (bucket.epoch, false);
+        true
+    }
+
+    /// Nothing of the bucket is in the slot that anybody could ask for. What is left are tombstones.
+    pub(super) fn is_empty(&self) -> bool {
+        self.uploads == 0 && self.versions == self.tombstones
+    }
+
+    fn count(&mut self, version: &Version) {
+        self.versions += 1;
+        self.bytes += version.content.size;
+        self.tombstones += u64::from(version.kind == Kind::Tombstone);
+    }
+
+    fn discount(&mut self, version: &Version) {
+        self.versions -= 1;
+        self.bytes -= version.content.size;
+        self.tombstones -= u64::from(version.kind == Kind::Tombstone);
+    }
+}
+
+/// The row of a key; `None`: the slot knows nothing of it.
+pub fn load(rows: &dyn Rows, bucket: BucketId, key: &str) -> Result<Option<KeyRow>, Error> {
+    for space in [Space::Object, Space::Gone] {
+        let at = of_key(space, bucket, key);
+        if let Some(bytes) = rows.get(&at)? {
+            return row(&at, &bytes).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// A version of a key; `None`: it isn't there.
+pub fn version(
+    rows: &dyn Rows,
+    (bucket, key): (BucketId, &str),
+    found: &KeyRow,
+    id: VersionId,
+) -> Result<Option<Version>, Error> {
+    if found.preferred.id == id {
+        return Ok(Some(found.preferred.clone()));
+    }
+    let at = of_version(bucket, key, id);
+    rows.get(&at)?.map(|bytes| row(&at, &bytes)).transpose()
+}
+
+/// The versions of a key that aren't preferred, newest first.
+pub fn history(rows: &dyn Rows, bucket: BucketId, key: &str) -> Result<Vec<Version>, Error> {
+    let prefix = layout::behind_key(Space::Version, bucket, key);
+    let mut found = Vec::new();
+    let mut bad = None;
+    let end = end_of(&prefix);
+    rows.walk(layout::range(&prefix, end.as_ref()), Order::Forward, &mut |at, bytes| match row(at, bytes) {
+        Ok(version) => {
+            found.push(version);
+            ControlFlow::Continue(())
+        }
+        Err(error) => {
+            bad = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    bad.map_or(Ok(found), Err)
+}
+
+/// A key while a command changes it: what its rows will say, and what they said.
+pub(super) struct Key<'k> {
+    pub bucket: BucketId,
+    pub key: &'k str,
+    /// As it was.
+    before: Option<KeyRow>,
+    /// Heads, all of them whole where they are known so.
+    pub heads: Vec<Head>,
+    /// What the row will say of all but its heads.
+    pub row: KeyRow,
+    /// Versions to be put, by id; the preferred one goes into the row.
+    changed: BTreeMap<VersionId, Option<Version>>,
+    /// How many versions there are.
+    pub versions: u32,
+    /// Chunks and uploads that no version of this key lists any more.
+    pub released: Released,
+}
+
+/// What ceased to be referenced.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Released {
+    pub chunks: Vec<Chunk>,
+    /// Uploads whose parts belonged to a version.
+    pub uploads: Vec<crate::version::UploadId>,
+}
+
+impl<'k> Key<'k> {
+    pub fn load(rows: &dyn Rows, bucket: BucketId, key: &'k str) -> Result<Self, Error> {
+        let before = load(rows, bucket, key)?;
+        let heads = before.as_ref().map(KeyRow::heads).unwrap_or_default();
+        let versions = before.as_ref().map_or(0, |row| row.history + 1);
+        let row = before.clone().unwrap_or_else(|| KeyRow { linear: true, ..KeyRow::default() });
+        let (changed, released) = (BTreeMap::new(), Released::default());
+        Ok(Self { bucket, key, before, heads, row, changed, versions, released })
+    }
+
+    /// Whether the slot knows anything of it.
+    pub fn is_there(&self) -> bool {
+        !self.heads.is_empty()
+    }
+
+    /// Whether a version is not being removed.
+    pub fn has(&self, id: VersionId) -> bool {
+        self.changed.get(&id).is_none_or(Option::is_some)
+    }
+
+    /// A head that may be called `null`, if there is one.
+    pub fn named_null(&self, rows: &dyn Rows) -> Result<Option<VersionId>, Error> {
+        let mut named = None;
+        for head in &self.heads {
+            let is_null = self.version(rows, head.id)?.is_some_and(|version| version.is_null);
+            named = named.max(Some(head.id).filter(|_| is_null));
+        }
+        Ok(named)
+    }
+
+    /// A version of it, as it will be.
+    pub fn version(&self, rows: &dyn Rows, id: VersionId) -> Result<Option<Version>, Error> {
+        match (self.changed.get(&id), &self.before) {
+            (Some(changed), _) => Ok(changed.clone()),
+            (None, Some(before)) => version(rows, (self.bucket, self.key), before, id),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Puts a version, new or changed.
+    pub fn put(&mut self, version: Version) {
+        self.changed.insert(version.id, Some(version));
+    }
+
+    /// Removes a version, whatever stands against it; who calls this has asked.
+    pub fn remove(&mut self, tally: &mut BucketRow, version: &Version) {
+        self.changed.insert(version.id, None);
+        self.versions -= 1;
+        tally.discount(version);
+        match &version.content.payload {
+            Payload::Inline(_) => {}
+            Payload::Chunks(chunks) => self.released.chunks.extend_from_slice(chunks),
+            Payload::Parts(upload) => self.released.uploads.push(*upload),
+        }
+        if self.row.null == Some(version.id) {
+            self.row.null = None;
+        }
+    }
+
+    /// Adds a version that wasn't there. It becomes a head if no head supersedes it; heads that it supersedes are none any more.
+    pub fn add(&mut self, rows: &dyn Rows, tally: &mut BucketRow, mut version: Version) -> Result<(), Error> {
+        let mut superseded: Vec<VersionId> = self.heads.iter().map(|head| head.id).collect();
+        heads::add(&mut self.heads, Head::from(&version));
+        superseded.retain(|id| !self.heads.iter().any(|head| head.id == *id));
+        for id in superseded {
+            if let Some(mut old) = self.version(rows, id)? {
+                old.superseded = Some(version.committed);
+                self.put(old);
+            }
+        }
+        if !self.heads.iter().any(|head| head.id == version.id) {
+            version.superseded = Some(version.committed);
+        }
+        self.versions += 1;
+        tally.count(&version);
+        self.row.last = self.row.last.max(version.id);
+        self.row.clock = version.committed;
+        self.put(version);
+        Ok(())
+    }
+
+    /// Writes what has changed.
+    pub fn store(mut self, rows: &mut Batch<'_>, tally: &mut BucketRow) -> Result<Released, Error> {
+        let (bucket, key) = (self.bucket, self.key);
+        let preferred = match heads::preferred(&self.heads) {
+            None => None,
+            Some(head) => {
+                let id = head.id;
+                Some(self.version(rows, id)?.ok_or_else(|| Error::row(key.as_bytes(), "a head's version is missing"))?)
+            }
+        };
+        let was = self.before.as_ref().map(|row| &row.preferred);
+        let is = preferred.as_ref();
+        tally.objects -= u64::from(was.is_some_and(|was| was.kind == Kind::Data));
+        tally.objects += u64::from(is.is_some_and(|is| is.kind == Kind::Data));
+        for (old, new) in [(was, None), (None, is)] {
+            move_expiry(rows, (bucket, key), old, new);
+        }
+        // Who is preferred no more goes into the history; who is preferred now leaves it.
+        if let Some(was) = was.filter(|was| is.is_none_or(|is| is.id != was.id)) {
+            self.changed.entry(was.id).or_insert_with(|| Some(was.clone()));
+        }
+        let moved = is.filter(|is| was.is_none_or(|was| was.id != is.id)).map(|is| is.id);
+        for (id, version) in &self.changed {
+            let at = of_version(bucket, key, *id);
+            match version.as_ref().filter(|_| is.is_none_or(|is| is.id != *id)) {
+                Some(version) => rows.put(at, encode(version)),
+                None => rows.delete(at),
+            }
+        }
+        if let Some(id) = moved.filter(|id| !self.changed.contains_key(id)) {
+            rows.delete(of_version(bucket, key, id));
+        }
+        let space = was.map(|_| self.before.as_ref().map_or(Space::Gone, KeyRow::space));
+        let Some(preferred) = preferred else {
+            if let Some(space) = space {
+                rows.delete(of_key(space, bucket, key));
+            }
+            return Ok(self.released);
+        };
+        let id = preferred.id;
+        self.row.others = std::mem::take(&mut self.heads).into_iter().filter(|head| head.id != id).collect();
+        self.row.others.sort_unstable_by_key(|head| head.id);
+        self.row.history = self.versions - 1;
+        self.row.preferred = preferred;
+        if let Some(space) = space.filter(|space| *space != self.row.space()) {
+            rows.delete(of_key(space, bucket, key));
+        }
+        rows.put(of_key(self.row.space(), bucket, key), encode(&self.row));
+        Ok(self.released)
+    }
+}
+
+fn move_expiry(rows: &mut Batch<'_>, (bucket, key): (BucketId, &str), was: Option<&Version>, is: Option<&Version>) {
+    let place = |version: &Version| {
+        let expires = version.content.expires.filter(|_| version.kind == Kind::Data)?;
+        Some(layout::of_expiry(expires, bucket, key, version.id))
+    };
+    if let Some(at) = was.and_then(place) {
+        rows.delete(at);
+    }
+    if let Some(at) = is.and_then(place) {
+        rows.put(at, []);
+    }
+}

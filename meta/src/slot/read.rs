@@ -1,0 +1,103 @@
+//! Reading one key: which version a reader gets.
+//!
+//! | mode | the version |
+//! | --- | --- |
+//! | preferred | the preferred head, of confirmed and, where the reader has such, local provisional ones |
+//! | confirmed only | the preferred head of those that the slot has |
+//! | provisional allowed | as preferred; the reader says that it doesn't insist on the slot's leader |
+//! | exact | the version of that id, wherever it is in the graph |
+//! | null | the version that S3 calls `null` |
+//! | at a time | the preferred one of those that were heads then, as far as they are kept |
+
+use super::layout::BucketId;
+use super::object::{self, KeyRow};
+use crate::index::Error;
+use crate::rows::Rows;
+use crate::version::{Conflict, Head, Kind, Version, VersionId, heads};
+
+/// What a reader wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// See the module.
+    Preferred,
+    /// See the module.
+    ConfirmedOnly,
+    /// See the module.
+    ProvisionalAllowed,
+    /// See the module.
+    Exact(VersionId),
+    /// See the module.
+    Null,
+    /// See the module. In milliseconds since the Unix epoch.
+    At(u64),
+}
+
+/// What a reader gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The version: an object, or a deletion, which says that there is none. Its state says who has it.
+    pub version: Version,
+    /// All heads, the provisional ones that the reader has among them; the preferred one is last.
+    pub heads: Vec<Head>,
+    /// Whether the heads agree.
+    pub conflict: Conflict,
+}
+
+impl Found {
+    /// Whether a reader at this time finds an object.
+    pub fn is_object(&self, now: u64) -> bool {
+        self.version.is_object(now)
+    }
+}
+
+/// Reads a key. `local` are versions of it that this node holds as provisional.
+///
+/// # Errors
+/// If rows can't be read. That there is no such key or version is `None`.
+pub fn read(
+    rows: &dyn Rows,
+    (bucket, key): (BucketId, &str),
+    mode: Mode,
+    local: &[Version],
+) -> Result<Option<Found>, Error> {
+    let row = object::load(rows, bucket, key)?;
+    let slot_only = matches!(mode, Mode::ConfirmedOnly | Mode::At(_) | Mode::Null);
+    let local = if slot_only { &[] } else { local };
+    let mut heads = row.as_ref().map(KeyRow::heads).unwrap_or_default();
+    local.iter().for_each(|version| heads::add(&mut heads, Head::from(version)));
+    heads.sort_unstable_by_key(Head::rank);
+    let wanted = match mode {
+        Mode::Exact(id) => Some(id),
+        Mode::Null => row.as_ref().and_then(|row| row.null),
+        Mode::At(time) => at(rows, (bucket, key), row.as_ref(), time)?,
+        Mode::Preferred | Mode::ConfirmedOnly | Mode::ProvisionalAllowed => heads.last().map(|head| head.id),
+    };
+    let Some(id) = wanted else { return Ok(None) };
+    let found = match (local.iter().find(|version| version.id == id), &row) {
+        (Some(version), _) => Some(version.clone()),
+        (None, Some(row)) => object::version(rows, (bucket, key), row, id)?,
+        (None, None) => None,
+    };
+    let conflict = Conflict::of(&heads);
+    Ok(found.map(|version| Found { version, heads, conflict }))
+}
+
+fn at(
+    rows: &dyn Rows,
+    (bucket, key): (BucketId, &str),
+    row: Option<&KeyRow>,
+    time: u64,
+) -> Result<Option<VersionId>, Error> {
+    let Some(row) = row else { return Ok(None) };
+    let was_head =
+        |version: &Version| version.committed <= time && version.superseded.is_none_or(|superseded| superseded > time);
+    let history = object::history(rows, bucket, key)?;
+    let then: Vec<Head> =
+        history.iter().chain([&row.preferred]).filter(|version| was_head(version)).map(Head::from).collect();
+    Ok(heads::preferred(&then).map(|head| head.id))
+}
+
+/// Whether a version found in the past or by name is one that S3 lets be named.
+pub fn is_nameable(found: &Version, null: Option<VersionId>) -> bool {
+    found.kind != Kind::Tombstone && (!found.is_null || null == Some(found.id))
+}
