@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::command::{Body, Bucket, Committed, Refusal, Versioning, Write};
-use super::layout::BucketId;
 use super::object::{BucketRow, Key};
 use super::{Stepped, admit, release};
 use crate::index::Error;
@@ -120,7 +119,7 @@ fn is_gone(key: &Key<'_>) -> bool {
 }
 
 /// The versions called `null` that a new one of that name replaces: those that it supersedes.
-pub fn replaced(rows: &dyn Rows, key: &Key<'_>, decision: &Decision) -> Result<Vec<Version>, Error> {
+fn replaced(rows: &dyn Rows, key: &Key<'_>, decision: &Decision) -> Result<Vec<Version>, Error> {
     let mut ids = decision.superseded.clone();
     ids.extend(key.row.null.filter(|null| !ids.contains(null)));
     let mut found = Vec::new();
@@ -145,6 +144,3 @@ pub fn drop_replaced(key: &mut Key<'_>, tally: &mut BucketRow, bucket: Bucket, r
         }
     }
 }
-
-/// Where a version belongs.
-pub type At<'k> = (BucketId, &'k str);

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::command::{Committed, Import, Refusal};
-use super::commit::{drop_replaced, finish, replaced, view};
-use super::object::Key;
+use super::commit::{drop_replaced, finish, view};
+use super::object::{self, Key};
 use super::{Stepped, admit, ring};
 use crate::index::Error;
 use crate::rows::{Batch, Rows};
 use crate::version::commit::{self, Marker, Row};
-use crate::version::{Bypass, Origin, State, Version, VersionId};
+use crate::version::{Bypass, Head, Origin, State, Version, VersionId, heads};
 
 /// Imports one version. When it is answered the node may forget its own.
 pub fn import(rows: &mut Batch<'_>, now: u64, import: &Import) -> Stepped<Committed> {
@@ -31,35 +31,43 @@ pub fn import(rows: &mut Batch<'_>, now: u64, import: &Import) -> Stepped<Commit
         let heads = key.heads.len() as u32;
         return Ok(Committed { id: Some(id), kind, is_null, row, heads, superseded });
     }
-    let mut old = if is_null { replaced(rows, &key, &decision)? } else { vec![] };
-    // Nobody waits for this answer to whom a lock could be explained: the locked one stays, with no name of its own.
-    old.retain(|version| version.content.lock.hold(now, Bypass::Nothing).is_none());
     let committed = now.max(key.row.clock);
     let (state, origin) = (State::Confirmed, Origin::Imported);
     let version = Version { committed, state, origin, superseded: None, ..version.clone() };
-    if is_null && row == Row::I2 && version.content.lock.hold(now, Bypass::Nothing).is_none() {
-        old.push(version.clone());
-    }
+    let named = if is_null { Some(name_null(rows, &key, &version, now)?) } else { None };
     key.row.linear = false;
     key.add(rows, &mut tally, version)?;
-    if is_null && row != Row::I2 && takes_the_name(rows, &key, id)? {
-        key.row.null = Some(id);
+    if let Some(Named { null, replaced }) = named {
+        key.row.null = null;
+        drop_replaced(&mut key, &mut tally, place.bucket, replaced);
     }
-    drop_replaced(&mut key, &mut tally, place.bucket, old);
     ring::IMPORTS.push(rows, &marker_key, &[], now)?;
     let heads = finish(rows, now, key, tally)?;
     Ok(Committed { id: Some(id), kind, is_null, row, heads, superseded })
 }
 
-fn marker_key(bucket: u64, key: &str, id: VersionId) -> Vec<u8> {
-    [&bucket.to_be_bytes()[..], &id.0.to_be_bytes(), key.as_bytes()].concat()
+/// Who is called `null`, and who was replaced under that name.
+struct Named {
+    null: Option<VersionId>,
+    replaced: Vec<Version>,
 }
 
-/// Whether an imported head is the one called `null` now: not beside a head that the slot committed, and of several imported ones
-/// the greatest id is, in whatever order they came.
-fn takes_the_name(rows: &dyn Rows, key: &Key<'_>, id: VersionId) -> Result<bool, Error> {
-    let Some(null) = key.row.null else { return Ok(true) };
-    let is_head = key.heads.iter().any(|head| head.id == null);
-    let named = key.version(rows, null)?;
-    Ok(named.is_none_or(|named| !is_head || named.origin == Origin::Imported && named.id < id))
+/// Looks at all versions called `null` and a new one. It is the same in whatever order they came: replaced are those that another
+/// one supersedes; of the rest, the one that would be preferred has the name. A locked one is not replaced, as nobody
+/// waits for this answer to whom that could be explained: it stays, without a name.
+fn name_null(rows: &dyn Rows, key: &Key<'_>, new: &Version, now: u64) -> Result<Named, Error> {
+    let mut all = object::history(rows, key.bucket, key.key)?;
+    all.extend(key.is_there().then(|| key.row.preferred.clone()));
+    all.push(new.clone());
+    all.retain(|version| version.is_null);
+    let is_superseded = |version: &Version| all.iter().any(|other| other.supersedes(version.dot));
+    let (mut replaced, rest): (Vec<Version>, Vec<Version>) =
+        all.iter().cloned().partition(|version| is_superseded(version));
+    replaced.retain(|version| version.content.lock.hold(now, Bypass::Nothing).is_none());
+    let rest: Vec<Head> = rest.iter().map(Head::from).collect();
+    Ok(Named { null: heads::preferred(&rest).map(|head| head.id), replaced })
+}
+
+fn marker_key(bucket: u64, key: &str, id: VersionId) -> Vec<u8> {
+    [&bucket.to_be_bytes()[..], &id.0.to_be_bytes(), key.as_bytes()].concat()
 }

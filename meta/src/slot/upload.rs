@@ -73,7 +73,7 @@ pub fn visit_parts(
 }
 
 /// Begins an upload.
-pub fn create(rows: &mut Batch<'_>, now: u64, create: &CreateUpload) -> Stepped<()> {
+pub(super) fn create(rows: &mut Batch<'_>, now: u64, create: &CreateUpload) -> Stepped<()> {
     let CreateUpload { place, upload, content } = create;
     let mut tally = admit(rows, place)?;
     content.check()?;
@@ -102,7 +102,7 @@ fn find(rows: &dyn Rows, place: &Place, upload: UploadId) -> Stepped<UploadRow> 
 }
 
 /// Adds a part or replaces it.
-pub fn put_part(rows: &mut Batch<'_>, now: u64, put: &PutPart) -> Stepped<()> {
+pub(super) fn put_part(rows: &mut Batch<'_>, now: u64, put: &PutPart) -> Stepped<()> {
     let PutPart { place, upload, number, part } = put;
     let mut tally = admit(rows, place)?;
     check(*number, part)?;
@@ -134,7 +134,7 @@ fn check(number: u16, part: &Part) -> Result<(), Refusal> {
 }
 
 /// Makes an object of the parts named; parts that aren't named go.
-pub fn complete(rows: &mut Batch<'_>, now: u64, complete: &CompleteUpload) -> Stepped<Committed> {
+pub(super) fn complete(rows: &mut Batch<'_>, now: u64, complete: &CompleteUpload) -> Stepped<Committed> {
     let CompleteUpload { place, upload, .. } = complete;
     let mut tally = admit(rows, place)?;
     let of = find(rows, place, *upload)?;
@@ -177,7 +177,7 @@ fn named_parts(rows: &dyn Rows, complete: &CompleteUpload) -> Stepped<Vec<PartIn
 }
 
 /// Ends an upload without an object.
-pub fn abort(rows: &mut Batch<'_>, now: u64, abort: &AbortUpload) -> Stepped<()> {
+pub(super) fn abort(rows: &mut Batch<'_>, now: u64, abort: &AbortUpload) -> Stepped<()> {
     let AbortUpload { place, upload } = abort;
     let mut tally = admit(rows, place)?;
     let of = find(rows, place, *upload)?;
