@@ -12,8 +12,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod control;
 mod encoding;
 pub mod index;
+mod ring;
 pub mod rows;
 pub mod slot;
 pub mod version;

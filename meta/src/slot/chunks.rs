@@ -5,10 +5,10 @@ use std::ops::{Bound, ControlFlow};
 use super::Hint;
 use super::layout::Space;
 use super::object::KeyRow;
-use super::ring;
 use super::upload::PartRow;
 use crate::encoding::{decode, row};
 use crate::index::{Error, Order};
+use crate::ring;
 use crate::rows::Rows;
 use crate::version::{Chunk, Version};
 

@@ -26,7 +26,6 @@ pub mod layout;
 pub mod list;
 pub mod object;
 pub mod read;
-pub mod ring;
 mod trim;
 pub mod upload;
 
@@ -38,6 +37,7 @@ use object::{BucketRow, Released};
 
 use crate::encoding::{encode, row};
 use crate::index::Error;
+use crate::ring;
 use crate::rows::{Batch, Machine, Rows};
 use crate::version::Chunk;
 
