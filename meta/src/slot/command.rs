@@ -168,6 +168,7 @@ pub enum Command {
 }
 
 /// What a write makes.
+#[expect(clippy::large_enum_variant, reason = "objects are what most writes make")]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Body {
     /// An object.

@@ -92,8 +92,8 @@ fn imports_follow_the_table() {
     let key = branched();
     let other = Actor(9);
     let all = [(OWN, 1), (OWN, 2), (OWN, 3)];
-    let rows: [(Row, Marker, &[(Actor, u64)], &[u128]); 4] = [
-        (Row::I1, Marker::Here, &all, &[]),
+    let rows = [
+        (Row::I1, Marker::Here, &all[..], &[][..]),
         (Row::I3, Marker::None, &all, &[2, 3]),
         (Row::I4, Marker::None, &[(OWN, 1), (OWN, 3)], &[3]),
         (Row::I4, Marker::None, &[], &[]),

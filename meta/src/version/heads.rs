@@ -77,8 +77,7 @@ impl Conflict {
             objects += usize::from(head.kind == Kind::Data);
         }
         match (all, objects) {
-            (0 | 1, _) => Self::No,
-            (_, 0) => Self::No,
+            (0 | 1, _) | (_, 0) => Self::No,
             (_, 1) => Self::DeletedAndChanged,
             _ => Self::Changed,
         }

@@ -39,6 +39,7 @@ impl VersionId {
     }
 
     /// The next one in order.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }

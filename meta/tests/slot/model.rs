@@ -62,7 +62,7 @@ impl Graph {
         if let Mode::Derive(ids) | Mode::Merge(ids) = mode {
             ids.iter().for_each(|id| {
                 if !named.contains(id) {
-                    named.push(*id)
+                    named.push(*id);
                 }
             });
         }
@@ -133,17 +133,17 @@ impl Run {
     fn step(&mut self, step: &Step) {
         self.world.now += 1;
         match step {
-            Step::Overwrite { deletion } => self.write(Mode::Overwrite, *deletion),
-            Step::Derive(picks) => self.write(Mode::Derive(self.pick(picks)), false),
+            Step::Overwrite { deletion } => self.write(&Mode::Overwrite, *deletion),
+            Step::Derive(picks) => self.write(&Mode::Derive(self.pick(picks)), false),
             Step::Merge(picks) => {
                 let heads: Vec<VersionId> = self.graph.heads().into_iter().collect();
                 let named = picks.iter().filter(|_| !heads.is_empty()).map(|pick| *pick.get(&heads)).collect();
-                self.write(Mode::Merge(named), false);
+                self.write(&Mode::Merge(named), false);
             }
             Step::Conditional(which, pick) => {
                 let id = self.pick(&[*pick]).pop();
                 let conditions = [Condition::Exists, Condition::Absent, Condition::Head(id)];
-                self.write(Mode::Conditional(vec![conditions[usize::from(*which)].clone()]), false);
+                self.write(&Mode::Conditional(vec![conditions[usize::from(*which)].clone()]), false);
             }
             Step::Erase(pick) => self.erase(*pick),
             Step::MakeLocally(picks) => self.make_locally(picks),
@@ -151,8 +151,8 @@ impl Run {
         }
     }
 
-    fn write(&mut self, mode: Mode, deletion: bool) {
-        let expected = self.graph.decide(&mode);
+    fn write(&mut self, mode: &Mode, deletion: bool) {
+        let expected = self.graph.decide(mode);
         let body = if deletion { Body::Deletion } else { object("x") };
         let committed = match (self.world.write(KEY, mode.clone(), body), expected) {
             (Ok(committed), Some((row, parents))) => {

@@ -15,9 +15,13 @@ pub use objects::{ObjectEntry, objects};
 pub use uploads::{UploadEntry, uploads};
 pub use versions::{VersionEntry, versions};
 
+use std::ops::{Bound, ControlFlow};
+
 use minicbor::{Decode, Encode};
 
 use super::layout::{BucketId, Space, end_of, of_key};
+use crate::index::{Error, Order};
+use crate::rows::Rows;
 use crate::version::{UploadId, VersionId};
 
 /// What to list.
@@ -187,6 +191,41 @@ impl<T: Listed> Filling<T> {
         let next = self.items.last().filter(|_| self.is_cut).map(Item::position);
         Page { items: self.items, next }
     }
+}
+
+/// A list of rows that are an entry each: one walk, but for a seek behind each common prefix.
+fn fill<T: Listed>(
+    rows: &dyn Rows,
+    query: &Query,
+    space: Space,
+    (begin, end): (Vec<u8>, Option<Vec<u8>>),
+    read: impl Fn(&[u8], &[u8]) -> Result<T, Error>,
+) -> Result<Page<T>, Error> {
+    let mut page = Filling::new(query.limit);
+    let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice()));
+    let mut next = Some(begin).filter(|_| query.limit > 0);
+    while let Some(begin) = next.take() {
+        let mut bad = None;
+        rows.walk((Bound::Included(&begin), end), Order::Forward, &mut |at, bytes| {
+            let entry = match read(at, bytes) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    bad = Some(error);
+                    return ControlFlow::Break(());
+                }
+            };
+            let name = entry.position().name;
+            let Some(shown) = query.roll_up(&name) else {
+                let has_room = page.push(Item::Entry(entry));
+                return if has_room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            };
+            let has_room = page.push(Item::Prefix(shown.to_owned()));
+            next = has_room.then(|| behind_prefix(space, query.bucket, shown));
+            ControlFlow::Break(())
+        })?;
+        bad.map_or(Ok(()), Err)?;
+    }
+    Ok(page.page())
 }
 
 /// Merges the pages that slots gave for one query into one of at most `limit` items.

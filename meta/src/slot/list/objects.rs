@@ -1,12 +1,10 @@
 //! The list of objects: keys whose preferred head is one. Deleted keys lie elsewhere and cost nothing.
 
-use std::ops::{Bound, ControlFlow};
-
 use minicbor::{Decode, Encode};
 
-use super::{Filling, Item, Listed, Page, Position, Query, behind_prefix};
+use super::{Listed, Page, Position, Query, fill};
 use crate::encoding::row;
-use crate::index::{Error, Order};
+use crate::index::Error;
 use crate::rows::Rows;
 use crate::slot::layout::{self, Space};
 use crate::slot::object::KeyBrief;
@@ -43,38 +41,7 @@ impl Listed for ObjectEntry {
 /// # Errors
 /// If rows can't be read.
 pub fn objects(rows: &dyn Rows, query: &Query) -> Result<Page<ObjectEntry>, Error> {
-    let mut page = Filling::new(query.limit);
-    let (mut begin, end) = query.range(Space::Object);
-    while query.limit > 0 {
-        let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice()));
-        let (mut seek, mut bad) = (None, None);
-        let range = (Bound::Included(begin.as_slice()), end);
-        rows.walk(range, Order::Forward, &mut |at, bytes| match entry(at, bytes) {
-            Ok(entry) => {
-                let Some(shown) = query.roll_up(&entry.key) else {
-                    return if page.push(Item::Entry(entry)) {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    };
-                };
-                seek = page
-                    .push(Item::Prefix(shown.to_owned()))
-                    .then(|| behind_prefix(Space::Object, query.bucket, shown));
-                ControlFlow::Break(())
-            }
-            Err(error) => {
-                bad = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        if let Some(bad) = bad {
-            return Err(bad);
-        }
-        let Some(next) = seek else { break };
-        begin = next;
-    }
-    Ok(page.page())
+    fill(rows, query, Space::Object, query.range(Space::Object), entry)
 }
 
 fn entry(at: &[u8], bytes: &[u8]) -> Result<ObjectEntry, Error> {

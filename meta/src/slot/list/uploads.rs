@@ -1,12 +1,10 @@
 //! The list of uploads under way, by key and then by name.
 
-use std::ops::{Bound, ControlFlow};
-
 use minicbor::{Decode, Encode};
 
-use super::{Filling, Item, Listed, Page, Position, Query, Within, behind_prefix};
+use super::{Listed, Page, Position, Query, Within, fill};
 use crate::encoding::row;
-use crate::index::{Error, Order};
+use crate::index::Error;
 use crate::rows::Rows;
 use crate::slot::layout::{self, Space, of_upload};
 use crate::slot::upload::UploadRow;
@@ -40,37 +38,7 @@ impl Listed for UploadEntry {
 /// # Errors
 /// If rows can't be read.
 pub fn uploads(rows: &dyn Rows, query: &Query) -> Result<Page<UploadEntry>, Error> {
-    let mut page = Filling::new(query.limit);
-    let (mut begin, end) = range(query);
-    while query.limit > 0 {
-        let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice()));
-        let (mut seek, mut bad) = (None, None);
-        rows.walk((Bound::Included(&begin), end), Order::Forward, &mut |at, bytes| match entry(at, bytes) {
-            Ok(entry) => {
-                let Some(shown) = query.roll_up(&entry.key) else {
-                    return if page.push(Item::Entry(entry)) {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    };
-                };
-                let shown = shown.to_owned();
-                let behind = behind_prefix(Space::Upload, query.bucket, &shown);
-                seek = page.push(Item::Prefix(shown)).then_some(behind);
-                ControlFlow::Break(())
-            }
-            Err(error) => {
-                bad = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        if let Some(bad) = bad {
-            return Err(bad);
-        }
-        let Some(next) = seek else { break };
-        begin = next;
-    }
-    Ok(page.page())
+    fill(rows, query, Space::Upload, range(query), entry)
 }
 
 /// A key has several rows here: behind a key is behind all of them, behind an upload is behind its row.

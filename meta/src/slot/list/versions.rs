@@ -66,7 +66,10 @@ fn versions_within(rows: &dyn Rows, query: &Query, barren_max: usize) -> Result<
     let mut page = Filling::new(query.limit);
     let mut keys = [Keys::new(query, Space::Object), Keys::new(query, Space::Gone)];
     let mut barren = 0;
-    while query.limit > 0 {
+    if query.limit == 0 {
+        return Ok(page.page());
+    }
+    loop {
         let [objects, gone] = &mut keys;
         let key = match (objects.peek(rows)?, gone.peek(rows)?) {
             (Some(object), Some(deleted)) if deleted.name < object.name => gone.pop(),
