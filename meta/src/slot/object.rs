@@ -225,6 +225,11 @@ impl<'k> Key<'k> {
         self.changed.get(&id).is_none_or(Option::is_some)
     }
 
+    /// False: it was not in the history, so there is no row of it to delete.
+    fn may_be_in_history(&self, id: VersionId) -> bool {
+        self.before.as_ref().is_some_and(|before| id <= before.last && id != before.preferred.id)
+    }
+
     /// A head that may be called `null`, if there is one.
     pub fn named_null(&self, rows: &dyn Rows) -> Result<Option<VersionId>, Error> {
         let mut named = None;
@@ -312,7 +317,8 @@ impl<'k> Key<'k> {
             let at = of_version(bucket, key, *id);
             match version.as_ref().filter(|_| is.is_none_or(|is| is.id != *id)) {
                 Some(version) => rows.put(at, encode(version)),
-                None => rows.delete(at),
+                None if self.may_be_in_history(*id) => rows.delete(at),
+                None => {}
             }
         }
         if let Some(id) = moved.filter(|id| !self.changed.contains_key(id)) {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cairn_meta::slot::command::{Answer, Body, Command, Erase, Import, Refusal, Versioning, Which, Write};
+use cairn_meta::rows::{Batch, Machine};
+use cairn_meta::slot::Slot;
+use cairn_meta::slot::command::{Answer, Body, Command, Envelope, Erase, Import, Refusal, Versioning, Which, Write};
 use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::version::commit::{Condition, Mode, Refused, Row};
 use cairn_meta::version::{Actor, Bypass, Context, Dot, Kind, Origin, State, Version, VersionId};
@@ -337,4 +339,18 @@ fn what_is_refused_says_why() {
     world.bucket.epoch = 1;
     let write = Write { place: world.place(KEY), id: VersionId(u128::MAX), mode: Mode::Overwrite, body: object("x") };
     assert_eq!(world.commit(Command::Commit(vec![write])), Err(Refusal::Id(VersionId(u128::MAX))));
+}
+
+/// What a commit costs in rows: the key's and the bucket's, and one for what it supersedes where that is kept.
+#[test]
+fn a_commit_changes_the_rows_it_must() {
+    for (versioning, changed) in [(Versioning::Off, 2), (Versioning::Enabled, 3)] {
+        let mut world = World::new(versioning);
+        world.put(KEY, "one");
+        let write = Write { place: world.place(KEY), id: world.id(), mode: Mode::Overwrite, body: object("two") };
+        let command = Envelope { time: world.now, token: None, command: Command::Commit(vec![write]) }.encode();
+        let mut batch = Batch::new(&world.rows);
+        Slot.apply(&mut batch, 9, &command).unwrap();
+        assert_eq!(batch.into_changes().len(), changed, "{versioning:?}");
+    }
 }

@@ -218,3 +218,66 @@ fn entry(key: &str, summary: &Summary<'_>, latest: VersionId) -> VersionEntry {
     let (size, etag) = (content.size, content.etag.to_owned());
     VersionEntry { key: key.to_owned(), id, kind, is_null, is_latest: id == latest, size, etag, modified }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::merge;
+    use super::*;
+    use crate::rows::{Batch, Machine};
+    use crate::slot::Slot;
+    use crate::slot::command::{Body, Bucket, Command, Envelope, Place, Versioning, Write};
+    use crate::version::Content;
+    use crate::version::commit::{Caps, Mode};
+    use crate::version::retention::Keep;
+
+    type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn write(rows: &mut Map, key: &str, body: Body) {
+        let (keep, caps) = (Keep::default(), Caps::default());
+        let bucket = Bucket { id: 1, epoch: 1, versioning: Versioning::Off, keep, caps };
+        let place = Place { bucket, key: key.to_owned() };
+        let write = Write { place, id: VersionId(1), mode: Mode::Overwrite, body };
+        let command = Envelope { time: 1, token: None, command: Command::Commit(vec![write]) }.encode();
+        let mut batch = Batch::new(rows);
+        Slot.apply(&mut batch, 1, &command).unwrap();
+        for (key, value) in batch.into_changes() {
+            match value {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+        }
+    }
+
+    /// A page that ends among keys without anything to show goes on there, and shows no prefix twice.
+    #[test]
+    fn many_tombstones_end_a_page_early_and_lose_nothing() {
+        let object = || Body::Object(Content::default());
+        let mut slots = [Map::new(), Map::new()];
+        for number in 1..8 {
+            write(&mut slots[0], &format!("a/{number}"), object());
+            write(&mut slots[0], &format!("a/{number}"), Body::Deletion);
+        }
+        write(&mut slots[0], "a/z", object());
+        write(&mut slots[0], "b", object());
+        write(&mut slots[1], "a/0", object());
+        for (delimiter, expected) in [("/", vec!["a/", "b"]), ("", vec!["a/0", "a/z", "b"])] {
+            let (prefix, delimiter) = (String::new(), delimiter.to_owned());
+            let mut query = Query { bucket: 1, prefix, delimiter, after: None, limit: 10 };
+            let (mut seen, mut pages) = (Vec::new(), 0);
+            loop {
+                pages += 1;
+                let each = slots.iter().map(|rows| versions_within(rows, &query, 3).unwrap()).collect();
+                let page = merge(each, query.limit);
+                seen.extend(page.items.iter().map(|item| item.position().name));
+                match page.next {
+                    None => break,
+                    next => query.after = next,
+                }
+            }
+            assert_eq!(seen, expected);
+            assert!(pages > 1, "the page ended early");
+        }
+    }
+}
