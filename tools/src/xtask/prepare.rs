@@ -37,6 +37,8 @@ const NEEDS: &[Need] = &[
     // Whole-system tests mount file systems of their own, and cut their power.
     Need { what: "mkfs.xfs and xfs_io", present: || answers("mkfs.xfs", &["-V"]), how: How::Debian("xfsprogs") },
     Need { what: "mkfs.ext4", present: || answers("mkfs.ext4", &["-V"]), how: How::Debian("e2fsprogs") },
+    // The test that compares the code generated from the schema compiles the schema.
+    Need { what: "capnp", present: || answers("capnp", &["--version"]), how: How::Debian("capnproto") },
     Need { what: "git", present: || answers("git", &["--version"]), how: How::Debian("git") },
 ];
 
