@@ -13,6 +13,7 @@ mod lane;
 mod log;
 mod ping;
 mod rate;
+mod rpc;
 mod wire;
 
 use cairn_io::sim::{Fault, FaultPlan};
@@ -46,6 +47,11 @@ fn disks_keep_what_they_answered_for() {
 #[test]
 fn ping_is_answered_with_what_was_sent() {
     Scenario { name: "ping", plan: ping::plan, run: ping::run }.check();
+}
+
+#[test]
+fn rpc_calls_take_effect_at_most_once() {
+    Scenario { name: "rpc", plan: rpc::plan, run: rpc::run }.check();
 }
 
 /// The counter's checker must be able to fail: writes that disks acknowledge and lose are more than the program can bear.

@@ -1,8 +1,9 @@
 //! What the tests need of the machine: looked for, installed where that is allowed, else named.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::{Outcome, answers, outcome_of};
+use crate::run::{Outcome, answers, outcome_of, workspace};
 
 /// Something the tests can't do without.
 struct Need {
@@ -17,6 +18,8 @@ enum How {
     Debian(&'static str),
     /// A component of the Rust toolchain.
     Rustup(&'static str),
+    /// Python's package of this name, in an environment under the target directory.
+    Python(&'static str),
 }
 
 impl How {
@@ -25,8 +28,22 @@ impl How {
         match self {
             Self::Debian(package) => format!("apt-get install {package}"),
             Self::Rustup(component) => format!("rustup component add {component}"),
+            Self::Python(package) => {
+                format!("python3 -m venv {0} && {0}/bin/pip install {package}", python().display())
+            }
         }
     }
+}
+
+/// Where the tests look for Python.
+fn python() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(workspace()).join("target"), PathBuf::from);
+    target.join("python")
+}
+
+fn has_pycapnp() -> bool {
+    answers(&python().join("bin/python").display().to_string(), &["-c", "import capnp"])
 }
 
 const NEEDS: &[Need] = &[
@@ -39,6 +56,8 @@ const NEEDS: &[Need] = &[
     Need { what: "mkfs.ext4", present: || answers("mkfs.ext4", &["-V"]), how: How::Debian("e2fsprogs") },
     // The test that compares the code generated from the schema compiles the schema.
     Need { what: "capnp", present: || answers("capnp", &["--version"]), how: How::Debian("capnproto") },
+    // A client that shares no code with ours.
+    Need { what: "pycapnp", present: has_pycapnp, how: How::Python("pycapnp") },
     Need { what: "git", present: || answers("git", &["--version"]), how: How::Debian("git") },
 ];
 
@@ -61,6 +80,7 @@ fn obtain(need: &Need) -> bool {
     let installed = match need.how {
         How::Debian(package) => apt_get(package),
         How::Rustup(component) => outcome_of(Command::new("rustup").args(["component", "add", component])),
+        How::Python(package) => pip_install(package),
     };
     installed == Outcome::Passed && (need.present)()
 }
@@ -72,6 +92,14 @@ fn apt_get(package: &str) -> Outcome {
         Outcome::Failed if outcome_of(Command::new("apt-get").arg("update")) == Outcome::Passed => install(),
         outcome => outcome,
     }
+}
+
+fn pip_install(package: &str) -> Outcome {
+    let has_venv = answers("python3", &["-c", "import ensurepip, venv"]) || apt_get("python3-venv") == Outcome::Passed;
+    if !has_venv || outcome_of(Command::new("python3").args(["-m", "venv"]).arg(python())) == Outcome::Failed {
+        return Outcome::Failed;
+    }
+    outcome_of(Command::new(python().join("bin/pip")).args(["install", "--quiet", package]))
 }
 
 fn may_install() -> bool {

@@ -1,0 +1,92 @@
+//! What a node does for its callers: traits that the node implements, and what it knows of each call.
+//!
+//! Requests have been read and checked against the limits of the wire. A future may be dropped at any await: the caller
+//! gave up, or its deadline passed. What must not stop half-way belongs into a task.
+
+use std::rc::Rc;
+
+use cairn_io::time::{self, Duration, Instant};
+use cairn_schema::{
+    Answer, Applied, CallInfo, CommitRequest, Committed, ListRequest, MapRequest, MapUpdate, Page, ProposeRequest,
+    RaftRequest, ReadRequest, ReadResult, Role, SnapshotProgress, SnapshotRequest,
+};
+use futures_util::future::LocalBoxFuture;
+
+/// Who calls, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// What it said it is.
+    pub role: Role,
+    /// A peer's id; 0 for a client.
+    pub node: u64,
+    /// When it stops waiting.
+    pub deadline: Instant,
+    /// How often the request was forwarded already.
+    pub hops: u8,
+    /// For logs.
+    pub trace: u64,
+}
+
+impl Caller {
+    /// Somebody on this node.
+    pub fn local(within: Duration) -> Self {
+        Self { role: Role::Client, node: 0, deadline: time::now() + within, hops: 0, trace: 0 }
+    }
+
+    /// How long it still waits.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.since(time::now())
+    }
+
+    /// What a request says that is sent on for this caller.
+    pub fn info(&self) -> CallInfo {
+        CallInfo { deadline_ms: super::limits::millis(self.remaining()), hops: self.hops, trace: self.trace }
+    }
+}
+
+/// An answer that is being made.
+pub type Answering<'a, T> = LocalBoxFuture<'a, Answer<T>>;
+
+/// Objects.
+pub trait SlotService {
+    /// Adds versions to one slot.
+    fn commit<'a>(&'a self, caller: Caller, request: &'a CommitRequest) -> Answering<'a, Vec<Answer<Committed>>>;
+
+    /// Finds one version.
+    fn read<'a>(&'a self, caller: Caller, request: &'a ReadRequest) -> Answering<'a, ReadResult>;
+
+    /// Lists a page.
+    fn list<'a>(&'a self, caller: Caller, request: &'a ListRequest) -> Answering<'a, Page>;
+}
+
+/// The cluster map.
+pub trait ControlService {
+    /// The map, if it is newer than what the caller has.
+    fn map<'a>(&'a self, caller: Caller, request: &'a MapRequest) -> Answering<'a, MapUpdate>;
+
+    /// Waits for a newer map. Out of time is no error: `Unchanged`, shortly before the deadline.
+    fn wait<'a>(&'a self, caller: Caller, request: &'a MapRequest) -> Answering<'a, MapUpdate>;
+
+    /// Changes the map.
+    fn propose<'a>(&'a self, caller: Caller, request: &'a ProposeRequest) -> Answering<'a, Applied>;
+}
+
+/// What nodes have for each other.
+pub trait RaftService {
+    /// Takes a batch of messages and answers with one.
+    fn batch<'a>(&'a self, caller: Caller, request: &'a RaftRequest) -> Answering<'a, bytes::Bytes>;
+
+    /// Takes a part of a snapshot.
+    fn snapshot<'a>(&'a self, caller: Caller, request: &'a SnapshotRequest) -> Answering<'a, SnapshotProgress>;
+}
+
+/// All that a node offers on its RPC port.
+#[derive(Clone)]
+pub struct Services {
+    /// To everyone.
+    pub slots: Rc<dyn SlotService>,
+    /// To everyone.
+    pub control: Rc<dyn ControlService>,
+    /// To peers.
+    pub raft: Rc<dyn RaftService>,
+}
