@@ -50,6 +50,16 @@ impl Add<Duration> for Instant {
     }
 }
 
+/// Not before the clock's origin.
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+}
+
 impl Sub for Instant {
     type Output = Duration;
 

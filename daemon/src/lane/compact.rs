@@ -84,6 +84,11 @@ impl Actor for Compact {
     }
 }
 
+/// A slot's records have one claim, and a vote must not wait for it while a compaction pays for its next piece.
+fn is_of_slot(kind: Kind) -> bool {
+    matches!(kind, Kind::RaftEntry | Kind::RaftState)
+}
+
 impl Lane {
     /// The segments that are worth compacting, best first: where most room is won for the bytes that must be copied, the
     /// older the better. What the actor would do, without doing it.
@@ -143,6 +148,11 @@ impl Lane {
             if !self.is_needed(&found)? {
                 continue;
             }
+            if found.kind == Kind::Rows {
+                copies.settle().await?;
+                self.carry_rows(&found.id, found.location, Some(segment)).await?;
+                continue;
+            }
             let id = claimed_by(found.kind, &found.id);
             if !copies.claims.iter().any(|claim| claim.id == id) {
                 if self.is_claimed(&id) {
@@ -153,6 +163,9 @@ impl Lane {
             }
             // It may have been dropped or moved while its id was waited for.
             if !self.is_needed(&found)? {
+                if is_of_slot(found.kind) {
+                    copies.settle().await?;
+                }
                 continue;
             }
             let mut found = found;
@@ -179,7 +192,7 @@ impl Lane {
             done.copied_bytes += u64::from(found.location.extent);
             let record = Record { kind: found.kind, id: found.id, payload: Payload::Bytes(found.payload) };
             copies.pending.push_back(self.0.log.submit(record, Room::Reserve).await?);
-            if copies.pending.len() >= COPIES_MAX {
+            if copies.pending.len() >= COPIES_MAX || is_of_slot(found.kind) {
                 copies.settle().await?;
             }
         }

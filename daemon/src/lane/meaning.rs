@@ -52,7 +52,7 @@ impl Meaning {
             Kind::RaftState => {
                 first_kept(&found.payload).map(|first| Self::RaftState { slot: slot_of(&found.id), first })
             }
-            Kind::Chunk | Kind::Version | Kind::Provisional | Kind::Touch => Some(Self::Plain),
+            Kind::Chunk | Kind::Version | Kind::Provisional | Kind::Touch | Kind::Rows => Some(Self::Plain),
         };
         read.unwrap_or(Self::Unreadable)
     }

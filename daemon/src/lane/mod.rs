@@ -22,6 +22,7 @@ mod compact;
 mod meaning;
 mod paced;
 mod records;
+mod rows;
 mod scrub;
 mod state;
 
@@ -46,7 +47,8 @@ pub use chunks::{Ingest, Put, Verified};
 pub use compact::{Compact, CompactMessage, Compacted, Planned};
 pub use meaning::Meaning;
 pub use paced::BYTES_PER_SECOND;
-pub use records::Named;
+pub use records::{Appending, Named};
+pub use rows::{At, Row, SLOTS_MAX, SlotFacts, SlotView};
 pub use scrub::{PERIOD as SCRUB_PERIOD, Scrub, ScrubMessage, Scrubbed};
 pub use state::{Quarantined, Usage};
 

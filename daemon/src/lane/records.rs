@@ -1,10 +1,11 @@
 //! The other records of a lane: versions, provisional versions, and the Raft logs of its slots.
 
+use std::collections::VecDeque;
 use std::ops::{Bound, ControlFlow, RangeInclusive};
 
 use bytes::Bytes;
 use cairn_io::log::format::Drop;
-use cairn_io::log::{Id, Kind, Location, Payload, Record, Room};
+use cairn_io::log::{Id, Kind, Location, Payload, Pending, Record, Room};
 use cairn_meta::index::{RaftKey, Scan, Step, Table};
 
 use super::state::{decode, raft_id, record_key};
@@ -99,6 +100,27 @@ impl Lane {
         self.append_all(claim, records.collect()).await
     }
 
+    /// Appends entries behind the last of a slot's Raft log, in order: term, index, bytes. They have their place in the log
+    /// when this returns; what it returns waits until they are durable, so that others may follow meanwhile. Where an
+    /// entry with such an index was before, it must have been truncated.
+    ///
+    /// # Errors
+    /// Poisoned, no room even in the reserve. The first entries may be on their way then.
+    pub async fn submit_raft(
+        &self,
+        slot: u32,
+        entries: impl IntoIterator<Item = (u64, u64, Bytes)>,
+    ) -> Result<Appending, LaneError> {
+        self.check_poison()?;
+        let mut appending = Appending { lane: self.clone(), pending: VecDeque::new() };
+        for (term, index, bytes) in entries {
+            let id = raft_id(RaftKey { slot, index }, term);
+            let record = Record { kind: Kind::RaftEntry, id, payload: Payload::Bytes(bytes) };
+            appending.pending.push_back(self.0.log.submit(record, Room::Reserve).await?);
+        }
+        Ok(appending)
+    }
+
     /// Drops the entries of a slot's Raft log from this index on. Durable when this returns.
     ///
     /// # Errors
@@ -155,9 +177,12 @@ impl Lane {
         for index in range {
             let key = RaftKey { slot, index };
             let value = self.0.state.index.borrow().get(Table::Raft, &key.encode())?;
-            let Some((at, term)) = value.as_deref().and_then(raft_value) else { break };
-            let bytes = self.0.log.read(at, Kind::RaftEntry, &raft_id(key, term)).await?;
-            found.push((term, index, bytes.into_bytes()));
+            let Some((_, term)) = value.as_deref().and_then(raft_value) else { break };
+            let id = raft_id(key, term);
+            match self.read_record(Table::Raft, &key.encode(), Kind::RaftEntry, &id).await? {
+                Some(bytes) => found.push((term, index, bytes)),
+                None => break,
+            }
         }
         Ok(found)
     }
@@ -205,6 +230,25 @@ impl Lane {
     /// Where the record with this key lies.
     pub(super) fn record_at(&self, table: Table, key: &[u8]) -> Result<Option<Location>, LaneError> {
         Ok(self.0.state.index.borrow().get_with(table, key, decode)?.flatten())
+    }
+}
+
+/// Entries on their way into the log.
+pub struct Appending {
+    lane: Lane,
+    pending: VecDeque<Pending>,
+}
+
+impl Appending {
+    /// Waits until all are durable.
+    ///
+    /// # Errors
+    /// Poisoned, or if the index can't be read.
+    pub async fn settle(mut self) -> Result<(), LaneError> {
+        while let Some(pending) = self.pending.pop_front() {
+            pending.await?;
+        }
+        self.lane.check_index()
     }
 }
 

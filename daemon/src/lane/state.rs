@@ -11,6 +11,7 @@ use cairn_meta::index::{ChunkEntry, ChunkId, Error, Index, RaftKey, Scan, Step, 
 
 use super::commit;
 use super::records::{first_kept, slot_of};
+use super::rows::Facts;
 
 /// The index, and how much of each segment is live.
 pub struct State {
@@ -29,6 +30,8 @@ pub struct State {
     bad_in: RefCell<BTreeMap<u64, u64>>,
     /// The segment that the index was committed up to, as the log says.
     noted: Cell<u64>,
+    /// What is known of slots, as the index has it.
+    pub(super) facts: RefCell<Facts>,
 }
 
 /// What is live of a segment.
@@ -133,6 +136,7 @@ impl State {
             quarantined: Cell::new(quarantined),
             bad_in: RefCell::new(bad_in),
             noted: Cell::new(0),
+            facts: RefCell::default(),
         })
     }
 
@@ -155,7 +159,7 @@ impl State {
         let found = match kind {
             Kind::Chunk => index.chunk(&ChunkId(*id))?.map(|entry| location(&entry)),
             Kind::RaftEntry => index.get_with(Table::Raft, &id[..12], decode)?.flatten(),
-            Kind::Version | Kind::Provisional | Kind::RaftState => {
+            Kind::Version | Kind::Provisional | Kind::RaftState | Kind::Rows => {
                 index.get_with(Table::Records, &record_key(kind, id), decode)?.flatten()
             }
             Kind::Drop | Kind::Touch | Kind::Checkpoint => None,
@@ -196,7 +200,8 @@ impl State {
                 self.place(Table::Records, &record_key(entry.kind, entry.id), at, entry.payload)?;
                 self.purge(entry)?;
             }
-            Kind::Version | Kind::Provisional | Kind::RaftEntry | Kind::RaftState => self.lost(entry),
+            Kind::Rows if entry.is_whole => self.apply_rows(entry)?,
+            Kind::Version | Kind::Provisional | Kind::RaftEntry | Kind::RaftState | Kind::Rows => self.lost(entry),
             Kind::Checkpoint => {
                 let noted = commit::decode_note(entry.payload).map_or(0, |position| position.segment);
                 self.noted.set(self.noted.get().max(noted));
@@ -285,7 +290,7 @@ impl State {
     }
 
     /// Sets where the record with this key lies.
-    fn place(&self, table: Table, key: &[u8], at: Location, rest: &[u8]) -> Result<(), Error> {
+    pub(super) fn place(&self, table: Table, key: &[u8], at: Location, rest: &[u8]) -> Result<(), Error> {
         let before = self.index.borrow().get_with(table, key, decode)?.flatten();
         if before == Some(at) {
             return Ok(());
@@ -299,7 +304,7 @@ impl State {
     }
 
     /// A record that was answered for and isn't readable: a drop or a piece of metadata. It is kept in sight.
-    fn lost(&self, entry: &Entry<'_>) {
+    pub(super) fn lost(&self, entry: &Entry<'_>) {
         let key = [b"lost", &entry.sequence.to_be_bytes()[..]].concat();
         let value = [&[entry.kind as u8][..], entry.id, &encode(entry.location)].concat();
         // The lane's table takes any bytes.

@@ -250,11 +250,13 @@ pub enum Kind {
     Checkpoint = 7,
     /// Somebody stored a chunk again that was there: its age begins anew.
     Touch = 8,
+    /// Rows of a slot, so that they are there when the Raft entries that made them are not.
+    Rows = 9,
 }
 
 impl Kind {
     /// All kinds there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Chunk,
         Self::Drop,
         Self::RaftEntry,
@@ -263,6 +265,7 @@ impl Kind {
         Self::Provisional,
         Self::Checkpoint,
         Self::Touch,
+        Self::Rows,
     ];
 
     /// The kind with this number.

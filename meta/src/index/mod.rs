@@ -374,6 +374,12 @@ impl Index {
         Some(Commit { frozen, writer: self.backend.writer() })
     }
 
+    /// What is committed now, for as long as one likes: later commits don't show in it. While it lives, pages that they
+    /// free aren't reused, so that the file grows.
+    pub fn view(&self) -> Result<View, Error> {
+        Ok(View(self.backend.view()?))
+    }
+
     /// Whether a commit was handed out that is neither finished nor dropped.
     pub fn is_committing(&self) -> bool {
         self.frozen.as_ref().is_some_and(|frozen| Arc::strong_count(frozen) > 1)
@@ -416,6 +422,43 @@ impl Index {
         }
         self.backend.stats(&mut stats)?;
         Ok(stats)
+    }
+}
+
+/// What was committed at one moment.
+pub struct View(store::View);
+
+impl View {
+    /// A copy of a value.
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mut found = None;
+        self.0.range(table, (Bound::Included(key), Bound::Included(key)), |_, value| {
+            found = Some(value.to_vec());
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    /// One step of a forward scan: calls `visit` with key and value until it breaks or the range ends. The next step goes
+    /// on behind the last key.
+    pub fn step(&self, scan: &mut Scan, mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<Step, Error> {
+        if scan.is_empty() {
+            return Ok(Step::Done);
+        }
+        let (mut last, mut step) = (Vec::new(), Step::Done);
+        self.0.range(scan.table, scan.bounds(), |key, value| {
+            last.clear();
+            last.extend_from_slice(key);
+            let flow = visit(key, value);
+            if flow.is_break() {
+                step = Step::More;
+            }
+            flow
+        })?;
+        if !last.is_empty() {
+            scan.continue_behind(last);
+        }
+        Ok(step)
     }
 }
 
@@ -479,6 +522,31 @@ mod tests {
         assert_eq!(index.step(&mut scan, 45, &mut visit).unwrap(), Step::More);
         assert_eq!(met, 5, "90 deleted ones were looked at too");
         assert_eq!(index.first(Scan::all(Table::Lane)).unwrap(), Some((vec![90], vec![90])));
+    }
+
+    #[test]
+    fn a_view_is_of_one_moment_and_each_of_its_scans_ends() {
+        let store = Store::memory();
+        let mut index = Index::open(&store, PARTITIONS).unwrap();
+        (0..10_u8).for_each(|key| index.put(Table::Lane, &[key], &[key]).unwrap());
+        let commit = index.freeze(Checkpoint::default()).unwrap();
+        index.finish(commit.run()).unwrap();
+        let view = index.view().unwrap();
+        index.put(Table::Lane, &[3], b"later").unwrap();
+        let (mut scan, mut seen) = (Scan::all(Table::Lane), Vec::new());
+        for expected in [4, 8, 10, 10] {
+            // The third step ends at the end of the range, not because it was told to; the fourth finds nothing more.
+            let mut count = 0;
+            let mut visit = |key: &[u8], value: &[u8]| {
+                assert_eq!(key, value);
+                seen.push(key[0]);
+                count += 1;
+                if count < 4 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            view.step(&mut scan, &mut visit).unwrap();
+            assert_eq!(seen.len(), expected);
+        }
+        assert_eq!(view.get(Table::Lane, &[3]).unwrap(), Some(vec![3]));
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Provisional => "provisional",
         Kind::Checkpoint => "checkpoint",
         Kind::Touch => "touch",
+        Kind::Rows => "rows",
     }
 }
 

@@ -75,6 +75,11 @@ impl Memory {
         }
     }
 
+    /// A copy of a table.
+    pub(super) fn copy(&self, table: Stored) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.lock().tables[table.place()].clone()
+    }
+
     pub(super) fn commit(&self, frozen: &Frozen) -> Result<(), CommitError> {
         let mut shared = self.lock();
         if let Some((commits, fault)) = shared.faults.take_if(|(commits, _)| *commits > 0) {

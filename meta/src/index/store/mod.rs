@@ -7,6 +7,7 @@ mod memory;
 pub mod reference;
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::digest::Digest;
 use super::error::{CommitError, Error, OpenError};
 use super::layer::Bounds;
 use super::scan::Order;
-use super::table::Stored;
+use super::table::{Stored, Table};
 use super::{Checkpoint, Stats};
 
 #[cfg(feature = "sim")]
@@ -162,6 +163,19 @@ impl Backend {
         }
     }
 
+    /// What is committed now, to look at for as long as one likes.
+    pub(super) fn view(&self) -> Result<View, Error> {
+        match self {
+            Self::Lmdb(home) => Ok(View::Lmdb(home.view()?)),
+            #[cfg(feature = "sim")]
+            Self::Memory(memory) => {
+                let copy = |table| memory.copy(Stored::Table(table));
+                Ok(View::Copied(Box::new(Table::ALL.map(copy))))
+            }
+            Self::Nothing => Ok(View::Nothing),
+        }
+    }
+
     pub(super) fn len(&self, table: Stored) -> Result<u64, Error> {
         match self {
             Self::Lmdb(home) => home.len(table),
@@ -216,6 +230,35 @@ impl Backend {
             Self::Lmdb(home) => home.stats(stats),
             #[cfg(feature = "sim")]
             Self::Memory(_) => Ok(()),
+            Self::Nothing => Ok(()),
+        }
+    }
+}
+
+/// See `Backend::view`.
+pub(super) enum View {
+    Lmdb(lmdb::View),
+    #[cfg(feature = "sim")]
+    Copied(Box<[std::collections::BTreeMap<Vec<u8>, Vec<u8>>; Table::ALL.len()]>),
+    Nothing,
+}
+
+impl View {
+    #[cfg_attr(not(feature = "sim"), expect(unused_mut, reason = "only memory calls it here"))]
+    pub(super) fn range(
+        &self,
+        table: Table,
+        bounds: Bounds<'_>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Lmdb(view) => view.range(Stored::Table(table), bounds, visit),
+            #[cfg(feature = "sim")]
+            Self::Copied(tables) => {
+                let mut rows = tables[Stored::Table(table).place()].range::<[u8], _>(bounds);
+                let _ = rows.try_for_each(|(key, value)| visit(key, value));
+                Ok(())
+            }
             Self::Nothing => Ok(()),
         }
     }

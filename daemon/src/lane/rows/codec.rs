@@ -1,0 +1,169 @@
+//! A record of rows in bytes, little-endian:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 1 | version: 1 |
+//! | 1 | 0 flush, 1 carried, 2 part of a snapshot, 3 end of a snapshot |
+//! | 16 | the entry that the rows have: term, index |
+//! | 4, n | who belongs to the group then |
+//! | ... | rows: 1 byte (0 put, 1 gone), for those gone the segment that said so first or 0 for this one (8), length of the key (2), for those put of the value (4), key, value |
+//!
+//! Its id is the slot (4 bytes) and a number (8), both big-endian; parts of a snapshot have its number and their own (4) behind.
+
+use cairn_io::log::Id;
+
+use super::At;
+
+/// What a record of rows is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// All rows that were marked.
+    Flush,
+    /// Rows of older records that are still so.
+    Carried,
+    /// Rows that are staged.
+    Part,
+    /// What was staged is the slot's.
+    End,
+}
+
+/// A row, or that there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// Key and value.
+    Put(Vec<u8>, Vec<u8>),
+    /// The key of a row that is gone, and the segment whose record said so first; 0: the one it stands in.
+    Gone(Vec<u8>, u64),
+}
+
+impl Row {
+    /// Its key.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put(key, _) | Self::Gone(key, _) => key,
+        }
+    }
+
+    /// Its bytes in a record.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Put(key, value) => weight(key, value.len()),
+            Self::Gone(key, _) => weight(key, 0),
+        }
+    }
+}
+
+/// Bytes that a row takes at most besides key and value.
+const AROUND: usize = 11;
+
+/// Bytes of a row in a record, at most.
+pub fn weight(key: &[u8], value: usize) -> usize {
+    AROUND + key.len() + value
+}
+
+/// A record of rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowsRecord {
+    pub what: What,
+    pub at: At,
+    pub members: Vec<u8>,
+    pub rows: Vec<Row>,
+}
+
+const VERSION: u8 = 1;
+const PUT: u8 = 0;
+const GONE: u8 = 1;
+
+impl RowsRecord {
+    pub fn encode(&self) -> Vec<u8> {
+        let rows: usize = self.rows.iter().map(Row::weight).sum();
+        let mut bytes = Vec::with_capacity(22 + self.members.len() + rows);
+        bytes.push(VERSION);
+        bytes.push(self.what as u8);
+        bytes.extend(self.at.encode());
+        bytes.extend((self.members.len() as u32).to_le_bytes());
+        bytes.extend(&self.members);
+        for row in &self.rows {
+            match row {
+                Row::Put(key, value) => {
+                    bytes.push(PUT);
+                    bytes.extend((key.len() as u16).to_le_bytes());
+                    bytes.extend((value.len() as u32).to_le_bytes());
+                    bytes.extend(key);
+                    bytes.extend(value);
+                }
+                Row::Gone(key, since) => {
+                    bytes.push(GONE);
+                    bytes.extend(since.to_le_bytes());
+                    bytes.extend((key.len() as u16).to_le_bytes());
+                    bytes.extend(key);
+                }
+            }
+        }
+        bytes
+    }
+
+    /// `None` if these bytes are none of a version known here.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let ([VERSION, what], rest) = bytes.split_first_chunk()? else { return None };
+        let what = [What::Flush, What::Carried, What::Part, What::End].into_iter().find(|it| *it as u8 == *what)?;
+        let (at, rest) = rest.split_at_checked(16)?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (members, mut rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let mut rows = Vec::new();
+        while !rest.is_empty() {
+            rows.push(decode_row(&mut rest)?);
+        }
+        Some(Self { what, at: At::decode(at)?, members: members.to_vec(), rows })
+    }
+}
+
+fn decode_row(rest: &mut &[u8]) -> Option<Row> {
+    let mut take = |length: usize| {
+        let (taken, behind) = rest.split_at_checked(length)?;
+        *rest = behind;
+        Some(taken)
+    };
+    match take(1)?[0] {
+        PUT => {
+            let key = u16::from_le_bytes(take(2)?.try_into().ok()?);
+            let value = u32::from_le_bytes(take(4)?.try_into().ok()?);
+            let key = take(usize::from(key))?.to_vec();
+            Some(Row::Put(key, take(value as usize)?.to_vec()))
+        }
+        GONE => {
+            let since = u64::from_le_bytes(take(8)?.try_into().ok()?);
+            let key = u16::from_le_bytes(take(2)?.try_into().ok()?);
+            Some(Row::Gone(take(usize::from(key))?.to_vec(), since))
+        }
+        _ => None,
+    }
+}
+
+/// The id of a record of rows.
+pub fn rows_id(slot: u32, number: u64, part: u32) -> Id {
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&slot.to_be_bytes());
+    id[4..12].copy_from_slice(&number.to_be_bytes());
+    id[12..16].copy_from_slice(&part.to_be_bytes());
+    id
+}
+
+/// Slot and number of such an id.
+pub fn slot_and_number(id: &Id) -> (u32, u64) {
+    let slot = u32::from_be_bytes([id[0], id[1], id[2], id[3]]);
+    let number = [id[4], id[5], id[6], id[7], id[8], id[9], id[10], id[11]];
+    (slot, u64::from_be_bytes(number))
+}
+
+#[test]
+fn a_record_of_rows_comes_back() {
+    let rows = vec![Row::Put(vec![1, 2], vec![3; 300]), Row::Gone(vec![9], 7), Row::Put(vec![], vec![])];
+    let record = RowsRecord { what: What::Carried, at: At { term: 3, index: 9 }, members: vec![5; 7], rows };
+    let bytes = record.encode();
+    assert_eq!(RowsRecord::decode(&bytes), Some(record));
+    let cut = (0..bytes.len()).filter(|length| RowsRecord::decode(&bytes[..*length]).is_some()).count();
+    // Cut between two rows it is a record with fewer rows: the log's checksum says that it isn't whole.
+    assert_eq!(cut, 3, "other cuts are seen");
+    assert_eq!(slot_and_number(&rows_id(7, 8, 9)), (7, 8));
+}

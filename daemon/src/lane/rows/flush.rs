@@ -1,0 +1,205 @@
+//! Writing marked rows into the log, and what records of rows mean to the index.
+
+use cairn_io::log::{Entry, Id, Kind, Location, Payload, Record, Room};
+use cairn_io::rng;
+use cairn_meta::index::{Error, Scan, Step, Table};
+
+use super::codec::{What, rows_id, slot_and_number};
+use super::{Flushed, MARKS, Row, RowsRecord, SlotFacts, key, prefix};
+use crate::lane::state::{State, decode, record_key};
+use crate::lane::{Claim, Lane, LaneError, Underway};
+
+/// Claimed by whoever writes rows that are already the slot's: flushes and what is carried on have one order for the
+/// lane.
+const ROWS_CLAIM: Id = [0xFF; 32];
+
+impl Lane {
+    /// Writes the rows of a slot that changed since the last time into the log, as they are now. Returns the entry whose
+    /// effect they have, when they are durable; `None` if nothing was ever applied.
+    ///
+    /// # Errors
+    /// Poisoned, no room even in the reserve, or if the index can't be read.
+    pub async fn flush_slot(&self, slot: u32) -> Result<Option<Flushed>, LaneError> {
+        let claim = self.claim_rows().await;
+        let mut underway = Underway::default();
+        underway.claims.push(claim);
+        let Some((record, flushed)) = self.0.state.gather_flush(slot)? else {
+            return Ok(self.slot_facts(slot)?.flushed);
+        };
+        self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), &record).await?;
+        underway.settle().await?;
+        self.check_index()?;
+        Ok(Some(flushed))
+    }
+
+    /// Flushes a slot when so much of it is marked that a record could become too long.
+    ///
+    /// # Errors
+    /// As [`Lane::flush_slot`].
+    pub async fn flush_if_due(&self, slot: u32) -> Result<(), LaneError> {
+        let marked = self.0.state.with_facts(slot, |facts| facts.marked_bytes)?;
+        if marked >= self.rows_bytes_max() {
+            self.flush_slot(slot).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn claim_rows(&self) -> Claim {
+        self.claim(ROWS_CLAIM).await
+    }
+
+    pub(super) async fn submit_rows(
+        &self,
+        underway: &mut Underway,
+        id: Id,
+        record: &RowsRecord,
+    ) -> Result<(), LaneError> {
+        let payload = Payload::Bytes(record.encode().into());
+        underway.pending.push_back(self.0.log.submit(Record { kind: Kind::Rows, id, payload }, Room::Reserve).await?);
+        Ok(())
+    }
+}
+
+impl State {
+    /// All rows of a slot that are marked, as they are now; `None` if the log has all that was applied.
+    pub(super) fn gather_flush(&self, slot: u32) -> Result<Option<(RowsRecord, Flushed)>, Error> {
+        let facts = self.with_facts(slot, SlotFacts::clone)?;
+        let Some(at) = facts.applied else { return Ok(None) };
+        if facts.flushed.as_ref().is_some_and(|(flushed, members)| (*flushed, members) == (at, &facts.members)) {
+            return Ok(None);
+        }
+        let mut marked = Vec::new();
+        self.each_mark(slot, |row, _| marked.push(row.to_vec()))?;
+        let mut rows = Vec::with_capacity(marked.len());
+        for row in marked {
+            let value = self.index.borrow().get(Table::State, &key(facts.generation, slot, &row))?;
+            rows.push(match value {
+                Some(value) => Row::Put(row, value),
+                None => Row::Gone(row, 0),
+            });
+        }
+        // What is marked from now on is another flush's.
+        self.facts.borrow_mut().entry(slot).and_modify(|facts| facts.marked_bytes = 0);
+        let record = RowsRecord { what: What::Flush, at, members: facts.members.clone(), rows };
+        Ok(Some((record, (at, facts.members))))
+    }
+
+    /// What a record of rows means, see the table above.
+    pub(in crate::lane) fn apply_rows(&self, entry: &Entry<'_>) -> Result<(), Error> {
+        let Some(record) = RowsRecord::decode(entry.payload) else {
+            self.lost(entry);
+            return Ok(());
+        };
+        let (slot, number) = slot_and_number(entry.id);
+        let facts = self.with_facts(slot, SlotFacts::clone)?;
+        let known = self.index.borrow().get_with(Table::Records, &record_key(Kind::Rows, entry.id), decode)?.flatten();
+        if known != Some(entry.location) {
+            let added = u64::from(entry.location.extent);
+            self.facts.borrow_mut().entry(slot).and_modify(|facts| facts.record_bytes += added);
+        }
+        self.place(Table::Records, &record_key(Kind::Rows, entry.id), entry.location, &[])?;
+        match record.what {
+            What::Flush => {
+                if facts.applied < Some(record.at) {
+                    self.put_rows(slot, facts.generation, &record.rows)?;
+                    self.set_applied(slot, record.at)?;
+                    self.change_about(slot, |facts| facts.members.clone_from(&record.members))?;
+                }
+                if facts.flushed.as_ref().is_none_or(|(at, _)| *at <= record.at) {
+                    self.unmark(slot, record.at.index)?;
+                    self.change_about(slot, |facts| facts.flushed = Some((record.at, record.members)))?;
+                }
+            }
+            What::Carried => {
+                if facts.applied <= Some(record.at) {
+                    self.put_rows(slot, facts.generation, &record.rows)?;
+                    self.set_applied(slot, record.at)?;
+                    self.change_about(slot, |facts| {
+                        facts.members.clone_from(&record.members);
+                        facts.flushed = Some((record.at, record.members));
+                    })?;
+                }
+            }
+            What::Part => {
+                if facts.staging != Some(number) {
+                    self.clear(prefix(facts.next_generation(), slot))?;
+                    self.change_about(slot, |facts| facts.staging = Some(number))?;
+                }
+                self.put_rows(slot, facts.next_generation(), &record.rows)?;
+            }
+            What::End => {
+                if facts.applied < Some(record.at) {
+                    if facts.staging != Some(number) {
+                        // None of its parts is there any more: what they said was carried on and comes later.
+                        self.clear(prefix(facts.next_generation(), slot))?;
+                    }
+                    self.clear(prefix(MARKS, slot))?;
+                    self.set_applied(slot, record.at)?;
+                    self.change_about(slot, |facts| {
+                        facts.generation = facts.next_generation();
+                        facts.members.clone_from(&record.members);
+                        facts.flushed = Some((record.at, record.members));
+                        facts.staging = None;
+                        facts.marked_bytes = 0;
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_rows(&self, slot: u32, generation: u8, rows: &[Row]) -> Result<(), Error> {
+        let mut index = self.index.borrow_mut();
+        for row in rows {
+            let place = key(generation, slot, row.key());
+            match row {
+                Row::Put(_, value) => index.put(Table::State, &place, value)?,
+                Row::Gone(..) => index.delete(Table::State, &place)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows that no entry behind this one changed are in the log.
+    fn unmark(&self, slot: u32, upto: u64) -> Result<(), Error> {
+        let mut written = Vec::new();
+        self.each_mark(slot, |row, changed| {
+            if changed <= upto {
+                written.push(key(MARKS, slot, row));
+            }
+        })?;
+        let mut index = self.index.borrow_mut();
+        written.iter().try_for_each(|key| index.delete(Table::State, key))
+    }
+
+    /// Deletes all that begins so in the table of state.
+    fn clear(&self, prefix: u32) -> Result<(), Error> {
+        while self.clear_some(prefix, 4096)? == Step::More {}
+        Ok(())
+    }
+
+    /// Deletes so many of the keys that begin so.
+    pub(super) fn clear_some(&self, prefix: u32, count: usize) -> Result<Step, Error> {
+        let mut scan = Scan::prefix(Table::State, &prefix.to_be_bytes());
+        let mut gone = Vec::new();
+        let step = self.index.borrow().step(&mut scan, count, |key, _| {
+            gone.push(key.to_vec());
+            std::ops::ControlFlow::Continue(())
+        })?;
+        let mut index = self.index.borrow_mut();
+        gone.iter().try_for_each(|key| index.delete(Table::State, key))?;
+        Ok(step)
+    }
+
+    /// The records of rows of a slot, and where they lie.
+    pub(super) fn rows_records(&self, slot: u32) -> Result<Vec<(Id, Location)>, Error> {
+        let begin = [&[Kind::Rows as u8][..], &slot.to_be_bytes()].concat();
+        let (mut scan, mut found) = (Scan::prefix(Table::Records, &begin), Vec::new());
+        let mut visit = |key: &[u8], value: &[u8]| {
+            found.extend(key.get(1..).and_then(|id| Id::try_from(id).ok()).zip(decode(value)));
+            std::ops::ControlFlow::Continue(())
+        };
+        while self.index.borrow().step(&mut scan, 1024, &mut visit)? == Step::More {}
+        Ok(found)
+    }
+}
