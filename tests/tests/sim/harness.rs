@@ -11,7 +11,7 @@ use cairn_io::time::Duration;
 /// isn't optimised takes twenty times as long for each.
 const SEEDS_DEFAULT: u64 = if cfg!(debug_assertions) { 4 } else { 50 };
 /// Runs that shrinking a failing plan may take.
-const SHRINK_RUNS_MAX: u32 = 300;
+const SHRINK_RUNS_MAX: u64 = 300;
 
 /// Programs, faults and a promise.
 pub struct Scenario {
@@ -92,7 +92,8 @@ impl Scenario {
         let mut runs = 0;
         let small = plan.shrink(|plan| {
             runs += 1;
-            runs <= SHRINK_RUNS_MAX && self.run_contained(seed, plan).verdict.is_err()
+            runs <= number("CAIRN_SIM_SHRINK_RUNS").unwrap_or(SHRINK_RUNS_MAX)
+                && self.run_contained(seed, plan).verdict.is_err()
         });
         let outcome = self.run_contained(seed, &small);
         let mut text = self.replay(seed, reason);

@@ -2,7 +2,7 @@
 //! must give the same run again.
 //!
 //! `CAIRN_SIM_SEEDS` says how many seeds each test takes, `CAIRN_SIM_FROM` which comes first; `CAIRN_SIM_SEED` takes
-//! just that one and tells all about it.
+//! just that one and tells all about it. `CAIRN_SIM_SHRINK_RUNS` says how many runs a failing plan may take to be made smaller.
 
 mod bell;
 mod chunklog;
@@ -14,6 +14,7 @@ mod log;
 mod ping;
 mod rate;
 mod rpc;
+mod slots;
 mod wire;
 
 use cairn_io::sim::{Fault, FaultPlan};
@@ -52,6 +53,11 @@ fn ping_is_answered_with_what_was_sent() {
 #[test]
 fn rpc_calls_take_effect_at_most_once() {
     Scenario { name: "rpc", plan: rpc::plan, run: rpc::run }.check();
+}
+
+#[test]
+fn slots_agree_on_what_they_answered() {
+    Scenario { name: "slots", plan: slots::plan, run: slots::run }.check();
 }
 
 /// The counter's checker must be able to fail: writes that disks acknowledge and lose are more than the program can bear.

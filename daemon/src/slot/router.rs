@@ -1,0 +1,319 @@
+//! Between the groups of this node and those of others: all that is to be said to one node leaves in one batch.
+//!
+//! While a batch is being put on its way, the next gathers. A few batches may be under way to a node; what must wait is
+//! bounded, and what there is no room for counts as unreachable, which Raft bears. The node that is asked answers within
+//! [`LINGER`] what it can; the rest follows in a batch of its own, so that one slow group holds up no other.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+
+use bytes::Bytes;
+use cairn_io::Bell;
+use cairn_io::task::{Class, JoinHandle, spawn, yield_now};
+use cairn_io::time::{self, Duration};
+use futures_channel::oneshot;
+use futures_util::future::{Either, LocalBoxFuture, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::wire::{Item, Question, Reply, decode_batch, encode_batch};
+
+/// Carries batches to other nodes.
+pub trait Transport {
+    /// Sends one batch to a node and returns what it answers, within this time.
+    fn send(&self, node: u64, batch: Bytes, limit: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>>;
+}
+
+/// A node can't be asked now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("node {node} can't be reached: {reason}")]
+pub struct Unreachable {
+    /// Which.
+    pub node: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Answers the questions of other nodes.
+pub trait Answers {
+    /// Answers one question to a slot.
+    fn answer(&self, from: u64, slot: u32, question: Question) -> LocalBoxFuture<'static, Reply>;
+}
+
+/// A batch is closed when it has so many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+/// Bytes that may wait for one node.
+const WAITING_BYTES: usize = 16 << 20;
+/// Batches under way to one node.
+const UNDER_WAY: usize = 4;
+/// How long a batch waits for the answers to its questions.
+const LINGER: Duration = Duration::from_millis(20);
+/// Questions of others that are worked on at once.
+const ANSWERING: usize = 16 << 10;
+
+/// Says what groups of this node have to say.
+pub struct Router {
+    me: u64,
+    transport: Rc<dyn Transport>,
+    answers: RefCell<Option<Weak<dyn Answers>>>,
+    peers: RefCell<BTreeMap<u64, Rc<Peer>>>,
+    /// Who waits for an answer, by number.
+    waiting: RefCell<BTreeMap<u64, (u64, oneshot::Sender<Reply>)>>,
+    next: Cell<u64>,
+    answering: Cell<usize>,
+    limit: Duration,
+    this: Weak<Router>,
+}
+
+/// What is to be said to one node.
+struct Peer {
+    node: u64,
+    queue: RefCell<Vec<Item>>,
+    bytes: Cell<usize>,
+    under_way: Cell<usize>,
+    changed: Rc<Bell>,
+    task: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl Router {
+    /// For this node. A batch is given up after `limit`.
+    pub fn new(me: u64, transport: Rc<dyn Transport>, limit: Duration) -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
+            me,
+            transport,
+            answers: RefCell::default(),
+            peers: RefCell::default(),
+            waiting: RefCell::default(),
+            // Another than before a restart: late answers to an earlier life must not be taken for one's own.
+            next: Cell::new(cairn_io::rng::next_u64()),
+            answering: Cell::new(0),
+            limit,
+            this: this.clone(),
+        })
+    }
+
+    /// Who answers from now on.
+    pub fn set_answers(&self, answers: Weak<dyn Answers>) {
+        *self.answers.borrow_mut() = Some(answers);
+    }
+
+    /// Asks a slot's group on a node.
+    ///
+    /// # Errors
+    /// If there is no answer within this time.
+    pub async fn ask(&self, node: u64, slot: u32, question: &Question, limit: Duration) -> Result<Reply, Unreachable> {
+        let number = self.next.replace(self.next.get().wrapping_add(1));
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.borrow_mut().insert(number, (node, sender));
+        let asked = Asked { router: self, number };
+        self.post(node, Item { is_answer: false, number, slot, body: question.encode().into() })?;
+        let unreachable = |reason: &str| Unreachable { node, reason: reason.to_owned() };
+        let reply = time::timeout(limit, receiver).await;
+        drop(asked);
+        match reply {
+            Ok(Ok(Reply::Unable(reason))) => Err(Unreachable { node, reason }),
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) => Err(unreachable("the batch was not answered")),
+            Err(_) => Err(unreachable("no answer in time")),
+        }
+    }
+
+    /// Queues something for a node.
+    fn post(&self, node: u64, item: Item) -> Result<(), Unreachable> {
+        let peer = self.peer(node);
+        let bytes = peer.bytes.get() + item.weight();
+        if bytes > WAITING_BYTES {
+            return Err(Unreachable { node, reason: "too much is waiting for it already".to_owned() });
+        }
+        peer.bytes.set(bytes);
+        peer.queue.borrow_mut().push(item);
+        peer.changed.ring();
+        Ok(())
+    }
+
+    fn peer(&self, node: u64) -> Rc<Peer> {
+        let mut peers = self.peers.borrow_mut();
+        let make = || {
+            let peer = Rc::new(Peer {
+                node,
+                queue: RefCell::default(),
+                bytes: Cell::new(0),
+                under_way: Cell::new(0),
+                changed: Rc::default(),
+                task: RefCell::default(),
+            });
+            let task =
+                spawn(Class::Foreground, keep_sending(self.this.clone(), Rc::downgrade(&peer), peer.changed.clone()));
+            peer.task.replace(Some(task));
+            peer
+        };
+        peers.entry(node).or_insert_with(make).clone()
+    }
+
+    /// Nobody will answer these any more.
+    fn give_up(&self, numbers: &[u64]) {
+        let mut waiting = self.waiting.borrow_mut();
+        let given_up: Vec<_> = numbers.iter().filter_map(|number| waiting.remove(number)).collect();
+        drop(waiting);
+        drop(given_up);
+    }
+
+    fn take_answers(&self, from: u64, items: impl IntoIterator<Item = Item>) {
+        for item in items.into_iter().filter(|item| item.is_answer) {
+            let asked = {
+                let mut waiting = self.waiting.borrow_mut();
+                let is_theirs = waiting.get(&item.number).is_some_and(|(node, _)| *node == from);
+                if is_theirs { waiting.remove(&item.number) } else { None }
+            };
+            // Whoever asked may have given up, or the answer comes twice.
+            let Some((_, asked)) = asked else { continue };
+            if let Ok(reply) = Reply::decode(&item.body) {
+                let _ = asked.send(reply);
+            }
+        }
+    }
+
+    /// Takes a batch of another node and answers it.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub async fn handle(&self, batch: Bytes) -> Result<Bytes, super::Undecodable> {
+        let (from, items) = decode_batch(self.me, &batch)?;
+        let (answers, questions): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.is_answer);
+        self.take_answers(from, answers);
+        let mut under_way: FuturesUnordered<_> =
+            questions.into_iter().map(|item| self.answer_one(from, item)).collect();
+        let mut done = Vec::new();
+        let mut linger = time::sleep(LINGER);
+        while !under_way.is_empty() {
+            match select(under_way.next(), &mut linger).await {
+                Either::Left((answered, _)) => done.extend(answered),
+                Either::Right(_) => break,
+            }
+        }
+        if !under_way.is_empty() {
+            self.follow_up(from, under_way);
+        }
+        Ok(encode_batch(self.me, from, &done).into())
+    }
+
+    /// The answers that take longer go out when they are there.
+    fn follow_up(&self, to: u64, mut under_way: FuturesUnordered<LocalBoxFuture<'static, Item>>) {
+        let this = self.this.clone();
+        spawn(Class::Foreground, async move {
+            while let Some(item) = under_way.next().await {
+                let Some(router) = this.upgrade() else { return };
+                // Who doesn't hear asks again.
+                let _ = router.post(to, item);
+            }
+        })
+        .detach();
+    }
+
+    fn answer_one(&self, from: u64, item: Item) -> LocalBoxFuture<'static, Item> {
+        let Item { number, slot, body, .. } = item;
+        let answers = self.answers.borrow().as_ref().and_then(Weak::upgrade);
+        let busy = Answering::begin(&self.this);
+        Box::pin(async move {
+            let reply = match (Question::decode(&body), answers, busy) {
+                (Ok(question), Some(answers), Some(_busy)) => answers.answer(from, slot, question).await,
+                (Err(wrong), _, _) => Reply::Unable(wrong.to_string()),
+                (_, None, _) => Reply::Unable("the node is stopping".to_owned()),
+                (_, _, None) => Reply::Unable("the node has too much to answer".to_owned()),
+            };
+            Item { is_answer: true, number, slot, body: reply.encode().into() }
+        })
+    }
+
+    /// Says nothing more.
+    pub fn close(&self) {
+        self.peers.take();
+        self.waiting.take();
+    }
+}
+
+/// Forgets the question however waiting for it ends.
+struct Asked<'r> {
+    router: &'r Router,
+    number: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.router.waiting.borrow_mut().remove(&self.number);
+    }
+}
+
+/// A question that is worked on.
+struct Answering(Weak<Router>);
+
+impl Answering {
+    fn begin(router: &Weak<Router>) -> Option<Self> {
+        let strong = router.upgrade()?;
+        let count = strong.answering.get() + 1;
+        (count <= ANSWERING).then(|| {
+            strong.answering.set(count);
+            Self(router.clone())
+        })
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.upgrade().into_iter().for_each(|router| router.answering.set(router.answering.get() - 1));
+    }
+}
+
+/// Sends what is queued for a node, batch after batch.
+async fn keep_sending(router: Weak<Router>, peer: Weak<Peer>, changed: Rc<Bell>) {
+    loop {
+        let rung = changed.rung();
+        let is_idle =
+            peer.upgrade().is_none_or(|peer| peer.queue.borrow().is_empty() || peer.under_way.get() >= UNDER_WAY);
+        if is_idle {
+            rung.await;
+            if peer.strong_count() == 0 {
+                return;
+            }
+            continue;
+        }
+        // Whatever other groups have to say now goes along.
+        yield_now().await;
+        let (Some(router), Some(peer)) = (router.upgrade(), peer.upgrade()) else { return };
+        let items = peer.take_batch();
+        if !items.is_empty() {
+            peer.under_way.set(peer.under_way.get() + 1);
+            spawn(Class::Foreground, send(router, peer, items)).detach();
+        }
+    }
+}
+
+impl Peer {
+    fn take_batch(&self) -> Vec<Item> {
+        let mut queue = self.queue.borrow_mut();
+        let mut bytes = 0;
+        let count = queue.iter().take_while(|item| {
+            let fits = bytes == 0 || bytes + item.weight() <= BATCH_BYTES;
+            bytes += item.weight();
+            fits
+        });
+        let count = count.count();
+        let batch: Vec<Item> = queue.drain(..count).collect();
+        self.bytes.set(self.bytes.get() - batch.iter().map(Item::weight).sum::<usize>());
+        batch
+    }
+}
+
+async fn send(router: Rc<Router>, peer: Rc<Peer>, items: Vec<Item>) {
+    let numbers: Vec<u64> = items.iter().filter(|item| !item.is_answer).map(|item| item.number).collect();
+    let batch = encode_batch(router.me, peer.node, &items).into();
+    drop(items);
+    let answered = router.transport.send(peer.node, batch, router.limit).await;
+    peer.under_way.set(peer.under_way.get() - 1);
+    peer.changed.ring();
+    match answered.ok().and_then(|answer| decode_batch(router.me, &answer).ok()) {
+        Some((from, answers)) if from == peer.node => router.take_answers(from, answers),
+        // The questions may have arrived: an answer that comes later finds nobody.
+        _ => router.give_up(&numbers),
+    }
+}

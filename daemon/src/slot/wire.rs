@@ -1,0 +1,294 @@
+//! What groups of two nodes say to each other, in bytes. All that one node has for another goes in one batch:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 1 | version: 1 |
+//! | 8 | the node that sends it |
+//! | 8 | the node it is for: where one was replaced, another may have its address |
+//! | ... | items: 1 byte (0 question, 1 answer), number (8), slot (4), length (4), so many bytes |
+//!
+//! An answer has the number of its question. Answers that are there at once come back with the batch; the others in a later
+//! batch of the node that was asked. A new kind of item needs a new version.
+
+use bytes::{BufMut, Bytes};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
+
+use super::codec::{Reader, Undecodable, Write, decode_entry, encode_payload};
+use super::types::{Group, SnapshotMeta, Vote, term_of};
+use crate::lane::Row;
+
+const VERSION: u8 = 1;
+
+/// A piece of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub is_answer: bool,
+    pub number: u64,
+    pub slot: u32,
+    pub body: Bytes,
+}
+
+impl Item {
+    /// Its bytes in a batch.
+    pub fn weight(&self) -> usize {
+        17 + self.body.len()
+    }
+}
+
+pub fn encode_batch(sender: u64, to: u64, items: &[Item]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(17 + items.iter().map(Item::weight).sum::<usize>());
+    bytes.put_u8(VERSION);
+    bytes.put_u64_le(sender);
+    bytes.put_u64_le(to);
+    for item in items {
+        bytes.put_u8(u8::from(item.is_answer));
+        bytes.put_u64_le(item.number);
+        bytes.put_u32_le(item.slot);
+        bytes.put_bytes_with_length(&item.body);
+    }
+    bytes
+}
+
+/// The sender and what it says to this node.
+pub fn decode_batch(me: u64, batch: &Bytes) -> Result<(u64, Vec<Item>), Undecodable> {
+    let mut reader = Reader::new("batch between Raft groups", batch);
+    if reader.u8()? != VERSION {
+        return Err(reader.wrong());
+    }
+    let sender = reader.u64()?;
+    if reader.u64()? != me {
+        return Err(Undecodable("batch for this node (it names another)"));
+    }
+    let mut items = Vec::new();
+    let mut rest = reader.rest();
+    while !rest.is_empty() {
+        let mut reader = Reader::new("piece of a batch between Raft groups", rest);
+        let (is_answer, number, slot) = (reader.bool()?, reader.u64()?, reader.u32()?);
+        let body = batch.slice_ref(reader.bytes()?);
+        items.push(Item { is_answer, number, slot, body });
+        rest = reader.rest();
+    }
+    Ok((sender, items))
+}
+
+/// What a group is asked.
+pub enum Question {
+    Append(AppendEntriesRequest<Group>),
+    Vote(VoteRequest<Group>),
+    PreVote(VoteRequest<Group>),
+    Transfer(TransferLeaderRequest<Group>),
+    Snapshot(SnapshotPart),
+    Install(SnapshotEnd),
+}
+
+/// Rows of a snapshot. Parts come in order.
+pub struct SnapshotPart {
+    pub vote: Vote,
+    pub session: u64,
+    pub part: u32,
+    pub rows: Vec<Row>,
+}
+
+/// All parts were sent.
+pub struct SnapshotEnd {
+    pub vote: Vote,
+    pub session: u64,
+    pub parts: u32,
+    pub meta: SnapshotMeta,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Append(AppendEntriesResponse<Group>),
+    Vote(VoteResponse<Group>),
+    /// It will try to become leader.
+    Transferring,
+    /// The part is durable.
+    Staged,
+    /// The snapshot is installed, or another leader has this vote.
+    Installed(Vote),
+    /// It can't: no such group here, too busy, or it has stopped. Ask again later.
+    Unable(String),
+}
+
+const APPEND: u8 = 1;
+const VOTE: u8 = 2;
+const PRE_VOTE: u8 = 3;
+const TRANSFER: u8 = 4;
+const SNAPSHOT: u8 = 5;
+const INSTALL: u8 = 6;
+
+impl Question {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(64);
+        match self {
+            Self::Append(append) => {
+                bytes.put_u8(APPEND);
+                bytes.put_vote(&append.vote);
+                bytes.put_log_id_option(append.prev_log_id.as_ref());
+                bytes.put_log_id_option(append.leader_commit.as_ref());
+                bytes.put_u32_le(append.entries.len() as u32);
+                for entry in &append.entries {
+                    bytes.put_u64_le(term_of(&entry.log_id));
+                    bytes.put_u64_le(entry.log_id.index);
+                    bytes.put_bytes_with_length(&encode_payload(&entry.payload));
+                }
+            }
+            Self::Vote(vote) => put_vote_request(&mut bytes, VOTE, vote),
+            Self::PreVote(vote) => put_vote_request(&mut bytes, PRE_VOTE, vote),
+            Self::Transfer(transfer) => {
+                bytes.put_u8(TRANSFER);
+                bytes.put_vote(transfer.from_leader());
+                bytes.put_u64_le(*transfer.to_node_id());
+                bytes.put_log_id_option(transfer.last_log_id());
+            }
+            Self::Snapshot(SnapshotPart { vote, session, part, rows }) => {
+                bytes.put_u8(SNAPSHOT);
+                bytes.put_vote(vote);
+                bytes.put_u64_le(*session);
+                bytes.put_u32_le(*part);
+                for row in rows {
+                    if let Row::Put(key, value) = row {
+                        bytes.put_bytes_with_length(key);
+                        bytes.put_bytes_with_length(value);
+                    }
+                }
+            }
+            Self::Install(SnapshotEnd { vote, session, parts, meta }) => {
+                bytes.put_u8(INSTALL);
+                bytes.put_vote(vote);
+                bytes.put_u64_le(*session);
+                bytes.put_u32_le(*parts);
+                bytes.put_log_id_option(meta.last_log_id.as_ref());
+                bytes.put_stored_membership(&meta.last_membership);
+            }
+        }
+        bytes
+    }
+
+    pub fn decode(body: &Bytes) -> Result<Self, Undecodable> {
+        let mut reader = Reader::new("question to a Raft group", body);
+        let question = match reader.u8()? {
+            APPEND => {
+                let (vote, prev_log_id) = (reader.vote()?, reader.log_id_option()?);
+                let (leader_commit, count) = (reader.log_id_option()?, reader.u32()?);
+                let mut entries = Vec::new();
+                for _ in 0..count {
+                    let (term, index) = (reader.u64()?, reader.u64()?);
+                    entries.push(decode_entry(term, index, body.slice_ref(reader.bytes()?))?);
+                }
+                Self::Append(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+            }
+            VOTE => Self::Vote(read_vote_request(&mut reader)?),
+            PRE_VOTE => Self::PreVote(read_vote_request(&mut reader)?),
+            TRANSFER => {
+                let (vote, to, last) = (reader.vote()?, reader.u64()?, reader.log_id_option()?);
+                Self::Transfer(TransferLeaderRequest::new(vote, to, last))
+            }
+            SNAPSHOT => {
+                let (vote, session, part) = (reader.vote()?, reader.u64()?, reader.u32()?);
+                let mut rows = Vec::new();
+                let mut rest = reader.rest();
+                while !rest.is_empty() {
+                    let mut reader = Reader::new("row of a snapshot", rest);
+                    let key = reader.bytes()?.to_vec();
+                    if key.is_empty() || key.len() > usize::from(u16::MAX) {
+                        return Err(reader.wrong());
+                    }
+                    rows.push(Row::Put(key, reader.bytes()?.to_vec()));
+                    rest = reader.rest();
+                }
+                Self::Snapshot(SnapshotPart { vote, session, part, rows })
+            }
+            INSTALL => {
+                let (vote, session, parts) = (reader.vote()?, reader.u64()?, reader.u32()?);
+                let (last_log_id, last_membership) = (reader.log_id_option()?, reader.stored_membership()?);
+                let meta = SnapshotMeta { last_log_id, last_membership };
+                Self::Install(SnapshotEnd { vote, session, parts, meta })
+            }
+            _ => return Err(reader.wrong()),
+        };
+        reader.end()?;
+        Ok(question)
+    }
+}
+
+fn put_vote_request(bytes: &mut Vec<u8>, kind: u8, request: &VoteRequest<Group>) {
+    bytes.put_u8(kind);
+    bytes.put_vote(&request.vote);
+    bytes.put_log_id_option(request.last_log_id.as_ref());
+    bytes.put_u8(u8::from(request.leadership_transfer));
+}
+
+fn read_vote_request(reader: &mut Reader<'_>) -> Result<VoteRequest<Group>, Undecodable> {
+    let mut request = VoteRequest::new(reader.vote()?, reader.log_id_option()?);
+    request.leadership_transfer = reader.bool()?;
+    Ok(request)
+}
+
+const SUCCESS: u8 = 1;
+const PARTIAL: u8 = 2;
+const CONFLICT: u8 = 3;
+const HIGHER: u8 = 4;
+const VOTED: u8 = 5;
+const TRANSFERRING: u8 = 6;
+const STAGED: u8 = 7;
+const INSTALLED: u8 = 8;
+const UNABLE: u8 = 9;
+
+impl Reply {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(32);
+        match self {
+            Self::Append(AppendEntriesResponse::Success) => bytes.put_u8(SUCCESS),
+            Self::Append(AppendEntriesResponse::PartialSuccess(upto)) => {
+                bytes.put_u8(PARTIAL);
+                bytes.put_log_id_option(upto.as_ref());
+            }
+            Self::Append(AppendEntriesResponse::Conflict) => bytes.put_u8(CONFLICT),
+            Self::Append(AppendEntriesResponse::HigherVote(vote)) => {
+                bytes.put_u8(HIGHER);
+                bytes.put_vote(vote);
+            }
+            Self::Vote(vote) => {
+                bytes.put_u8(VOTED);
+                bytes.put_vote(&vote.vote);
+                bytes.put_u8(u8::from(vote.vote_granted));
+                bytes.put_log_id_option(vote.last_log_id.as_ref());
+            }
+            Self::Transferring => bytes.put_u8(TRANSFERRING),
+            Self::Staged => bytes.put_u8(STAGED),
+            Self::Installed(vote) => {
+                bytes.put_u8(INSTALLED);
+                bytes.put_vote(vote);
+            }
+            Self::Unable(reason) => {
+                bytes.put_u8(UNABLE);
+                bytes.put_slice(reason.as_bytes());
+            }
+        }
+        bytes
+    }
+
+    pub fn decode(body: &[u8]) -> Result<Self, Undecodable> {
+        let mut reader = Reader::new("answer of a Raft group", body);
+        let reply = match reader.u8()? {
+            SUCCESS => Self::Append(AppendEntriesResponse::Success),
+            PARTIAL => Self::Append(AppendEntriesResponse::PartialSuccess(reader.log_id_option()?)),
+            CONFLICT => Self::Append(AppendEntriesResponse::Conflict),
+            HIGHER => Self::Append(AppendEntriesResponse::HigherVote(reader.vote()?)),
+            VOTED => {
+                let (vote, vote_granted) = (reader.vote()?, reader.bool()?);
+                Self::Vote(VoteResponse { vote, vote_granted, last_log_id: reader.log_id_option()? })
+            }
+            TRANSFERRING => Self::Transferring,
+            STAGED => Self::Staged,
+            INSTALLED => Self::Installed(reader.vote()?),
+            UNABLE => Self::Unable(String::from_utf8_lossy(reader.rest()).into_owned()),
+            _ => return Err(reader.wrong()),
+        };
+        reader.end()?;
+        Ok(reply)
+    }
+}

@@ -1,0 +1,244 @@
+//! Groups of three nodes on one core: each with a lane of its own, messages handed over in memory.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, ControlFlow};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use cairn_daemon::lane::{Lane, Options as LaneOptions, Owner};
+use cairn_daemon::slot::{Options, SlotError, Slots, Transport, Unreachable};
+use cairn_io::fs::Dir;
+use cairn_io::log::Options as LogOptions;
+use cairn_io::time::{self, Duration, sleep};
+use cairn_meta::index::{Error, Order, Store};
+use cairn_meta::rows::{Batch, Machine};
+use cairn_placement::NodeId;
+use futures_util::future::LocalBoxFuture;
+
+use crate::drivers::{Place, on_each_driver};
+
+on_each_driver!(a_group_survives_restarts_and_lost_indices, a_new_member_gets_a_snapshot, a_leader_hands_over);
+
+/// `key=value` sets, `key` deletes; the answer is what was there.
+struct Words;
+
+impl Machine for Words {
+    fn apply(&self, rows: &mut Batch<'_>, _: u64, command: &[u8]) -> Result<Vec<u8>, Error> {
+        use cairn_meta::rows::Rows;
+        let mut parts = command.splitn(2, |byte| *byte == b'=');
+        let key = parts.next().unwrap_or_default();
+        let before = rows.get(key)?.unwrap_or_default();
+        match parts.next() {
+            Some(value) => rows.put(key, value),
+            None => rows.delete(key),
+        }
+        Ok(before)
+    }
+}
+
+/// Who can be reached.
+type Net = Rc<RefCell<BTreeMap<u64, Slots>>>;
+
+struct InMemory(Net);
+
+impl Transport for InMemory {
+    fn send(&self, node: u64, batch: Bytes, limit: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>> {
+        let there = self.0.borrow().get(&node).cloned();
+        Box::pin(async move {
+            let no = |reason: &str| Unreachable { node, reason: reason.to_owned() };
+            let there = there.ok_or_else(|| no("it is down"))?;
+            let answer = time::timeout(limit, there.handle(batch)).await.map_err(|_| no("too slow"))?;
+            answer.map_err(|error| no(&error.to_string()))
+        })
+    }
+}
+
+struct Node {
+    id: u64,
+    dir: String,
+    store: Store,
+    lane: Option<Lane>,
+    slots: Option<Slots>,
+}
+
+struct Cluster {
+    net: Net,
+    nodes: Vec<Node>,
+}
+
+const SLOT: u32 = 3;
+
+fn options() -> Options {
+    Options {
+        heartbeat: Duration::from_millis(50),
+        election: (Duration::from_millis(200), Duration::from_millis(400)),
+        snapshot_entries: 50,
+        kept_entries: 10,
+        propose_limit: Duration::from_secs(5),
+        ..Options::default()
+    }
+}
+
+impl Cluster {
+    async fn new(place: &Place, count: u64) -> Self {
+        let mut cluster = Self { net: Rc::default(), nodes: Vec::new() };
+        for id in 1..=count {
+            let dir = format!("{}/{id}", place.dir);
+            let made = Dir::create(&dir).await.expect("a directory");
+            Lane::create(&made, Owner::default(), 0, 1 << 20).await.expect("a lane");
+            cluster.nodes.push(Node { id, store: place.store(&dir), dir, lane: None, slots: None });
+        }
+        for at in 0..count as usize {
+            cluster.start(at).await;
+        }
+        cluster
+    }
+
+    async fn start(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let log = LogOptions { keep_free: 0, ahead: 1, reserve: 1, segments_max: 16, ..LogOptions::default() };
+        let lane_options = LaneOptions { log, partitions: 4, ballast: 0, ..LaneOptions::default() };
+        let dir = Dir::open(&node.dir).await.expect("it is there");
+        let (lane, _) = Lane::open(&dir, node.store.clone(), lane_options).await.expect("it opens");
+        let slots = Slots::new(NodeId(node.id), Rc::new(InMemory(self.net.clone())), options()).expect("fine options");
+        slots.open(SLOT, &lane, Rc::new(Words)).await.expect("it opens");
+        self.net.borrow_mut().insert(node.id, slots.clone());
+        (node.lane, node.slots) = (Some(lane), Some(slots));
+    }
+
+    async fn stop(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        self.net.borrow_mut().remove(&node.id);
+        node.slots.take().expect("it runs").close().await;
+        let lane = node.lane.take().expect("it runs");
+        lane.close().await.expect("it is closed");
+        drop(lane);
+        sleep(Duration::from_millis(50)).await;
+    }
+
+    /// Has a command applied by whoever leads.
+    async fn propose(&self, command: &str) -> Vec<u8> {
+        for _ in 0..400 {
+            for node in &self.nodes {
+                let Some(slots) = &node.slots else { continue };
+                match slots.propose(SLOT, Bytes::copy_from_slice(command.as_bytes())).await {
+                    Ok(answer) => return answer,
+                    Err(SlotError::NotLeader { .. }) => {}
+                    Err(error) => panic!("{command}: {error}"),
+                }
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        panic!("nobody leads")
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leads =
+            |node: &Node| node.slots.as_ref().is_some_and(|slots| slots.status(SLOT).is_ok_and(|it| it.is_leader));
+        self.nodes.iter().position(leads)
+    }
+
+    /// The rows of a node when it has caught up with this entry.
+    async fn rows(&self, at: usize, applied: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let slots = self.nodes[at].slots.as_ref().expect("it runs");
+        for _ in 0..800 {
+            if slots.status(SLOT).expect("it is open").applied >= Some(applied) {
+                break;
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        assert!(slots.status(SLOT).expect("open").applied >= Some(applied), "{:?}", slots.status(SLOT));
+        let read = slots.read(SLOT, |rows| {
+            let mut table = BTreeMap::new();
+            let walked = rows.walk((Bound::Unbounded, Bound::Unbounded), Order::Forward, &mut |key, value| {
+                table.insert(key.to_vec(), value.to_vec());
+                ControlFlow::Continue(())
+            });
+            walked.map(|()| table)
+        });
+        read.expect("it is open").expect("it is readable")
+    }
+
+    async fn applied(&self) -> u64 {
+        for _ in 0..400 {
+            if let Some(leader) = self.leader() {
+                let slots = self.nodes[leader].slots.as_ref().expect("it leads");
+                if slots.barrier(SLOT).await.is_ok() {
+                    return slots.status(SLOT).expect("open").applied.expect("something");
+                }
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        panic!("nobody leads")
+    }
+}
+
+fn ids(ids: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
+    ids.into_iter().map(NodeId).collect()
+}
+
+async fn begin(place: &Place, count: u64) -> Cluster {
+    let cluster = Cluster::new(place, count).await;
+    let slots = cluster.nodes[0].slots.as_ref().expect("it runs");
+    slots.create(SLOT, &ids(1..=3)).await.expect("it begins");
+    cluster
+}
+
+async fn a_group_survives_restarts_and_lost_indices(place: Place) {
+    let mut cluster = begin(&place, 3).await;
+    for number in 0..200 {
+        cluster.propose(&format!("key{}={}", number % 40, "x".repeat(number))).await;
+    }
+    assert_eq!(cluster.propose("key1").await, vec![b'x'; 161]);
+    let before = cluster.rows(0, cluster.applied().await).await;
+    assert_eq!(before.len(), 39);
+    let status = cluster.nodes[0].slots.as_ref().expect("it runs").status(SLOT).expect("open");
+    assert!(status.purged > Some(50), "entries were given up: {status:?}");
+    for at in 0..3 {
+        cluster.stop(at).await;
+        cluster.nodes[at].store.clear().expect("nobody has it open");
+        cluster.start(at).await;
+    }
+    let applied = cluster.applied().await;
+    for at in 0..3 {
+        assert_eq!(cluster.rows(at, applied).await, before, "node {at}");
+    }
+    assert_eq!(cluster.propose("key2=again").await, vec![b'x'; 162]);
+}
+
+async fn a_new_member_gets_a_snapshot(place: Place) {
+    let mut cluster = begin(&place, 4).await;
+    for number in 0..300 {
+        cluster.propose(&format!("key{number}={}", "y".repeat(1000))).await;
+    }
+    cluster.propose("key7").await;
+    cluster.applied().await;
+    let leader = cluster.leader().expect("it leads");
+    let old: Vec<u64> = (1..=3).filter(|id| *id != leader as u64 + 1).collect();
+    let voters = ids([leader as u64 + 1, old[0], 4]);
+    let slots = cluster.nodes[leader].slots.clone().expect("it runs");
+    slots.change_voters(SLOT, &voters).await.expect("it is changed");
+    let applied = cluster.applied().await;
+    let expected = cluster.rows(leader, applied).await;
+    assert_eq!(expected.len(), 299);
+    assert_eq!(cluster.rows(3, applied).await, expected);
+    let status = cluster.nodes[3].slots.as_ref().expect("it runs").status(SLOT).expect("open");
+    assert!(status.purged > Some(0) && status.voters == voters, "it came by a snapshot: {status:?}");
+    cluster.stop(3).await;
+    cluster.nodes[3].store.clear().expect("nobody has it open");
+    cluster.start(3).await;
+    assert_eq!(cluster.rows(3, applied).await, expected, "from its log alone");
+}
+
+async fn a_leader_hands_over(place: Place) {
+    let cluster = begin(&place, 3).await;
+    cluster.propose("key=value").await;
+    cluster.applied().await;
+    let leader = cluster.leader().expect("it leads");
+    let slots = cluster.nodes[leader].slots.clone().expect("it runs");
+    slots.hand_over(Duration::from_secs(10)).await;
+    assert!(!slots.status(SLOT).expect("open").is_leader);
+    cluster.propose("key").await;
+    assert_ne!(cluster.leader(), Some(leader));
+}
