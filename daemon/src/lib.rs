@@ -1,13 +1,25 @@
 //! The node: what is composed of the crates below it.
 //!
-//! Today that is the frame in which every background worker of the node runs ([`actor`]), the storage of one lane
-//! ([`lane`]), the node's disks with all their lanes ([`disks`]), the Raft groups that agree on metadata ([`slot`]), and
-//! the connections between nodes and with clients ([`rpc`]).
+//! ```text
+//!   config ─► node ─┬─► one core: its lanes, their actors, what it says of itself ─► mesh ─► core 0: manage ─► http
+//!                   │       disks ─► lane     actor
+//!                   └─► trace: a line for each event
+//! ```
+//!
+//! [`actor`] is the frame in which every background worker of the node runs; [`lane`] stores on one disk, [`disks`] on all
+//! disks of the node; [`http`] serves requests, [`manage`] is the management API. [`node`] puts them together as [`config`]
+//! says, and [`trace`] is its log. No node runs these yet: [`slot`], the Raft groups that agree on metadata, and [`rpc`], the
+//! connections between nodes and with clients.
 
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod config;
 pub mod disks;
+pub mod http;
 pub mod lane;
+pub mod manage;
+pub mod node;
 pub mod rpc;
 pub mod slot;
+pub mod trace;

@@ -33,6 +33,7 @@
 pub mod block;
 pub mod blocking;
 pub mod fs;
+pub mod lines;
 pub mod log;
 pub mod mesh;
 pub mod net;
@@ -55,5 +56,5 @@ pub mod sim;
 
 pub use bell::Bell;
 pub use block::{Block, BlockMut};
-pub use runtime::{Config, CoreId, DriverChoice, Pin, StartError, cores, here, run, run_one};
+pub use runtime::{Config, CoreId, DriverChoice, Pin, StartError, cores, driver_line, here, run, run_one};
 pub use shutdown::Shutdown;

@@ -1,7 +1,7 @@
 //! Randomness: per core, seeded by the operating system or, in the simulation, by the world's seed.
 
 pub use rand_core::RngCore;
-use rand_core::SeedableRng;
+use rand_core::{OsRng, SeedableRng, TryRngCore};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// A fast generator with a specified algorithm, so that a seed means the same on every platform. Not for secrets.
@@ -49,4 +49,20 @@ pub fn next_u64() -> u64 {
 /// Lends this core's generator to `f`.
 pub fn with<R>(f: impl FnOnce(&mut Rng) -> R) -> R {
     f(&mut crate::core::current().rng.borrow_mut())
+}
+
+/// Bytes that nobody can guess: from the operating system. In the simulation, from this core's generator.
+///
+/// # Errors
+/// If the system has no randomness to give.
+pub fn secret() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    match &crate::core::current().backend {
+        crate::driver::Backend::Real(_) => {
+            OsRng.try_fill_bytes(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
+        }
+        #[cfg(feature = "sim")]
+        crate::driver::Backend::Sim(_) => with(|rng| rng.fill_bytes(&mut bytes)),
+    }
+    Ok(bytes)
 }

@@ -187,6 +187,15 @@ pub struct Ended<T> {
     pub results: Vec<Result<T, JoinError>>,
 }
 
+/// The driver that [`run`] would choose and why: one line for people.
+///
+/// # Errors
+/// If the configuration is impossible or the driver can't run here.
+pub fn driver_line(config: &Config) -> Result<String, StartError> {
+    config.check()?;
+    Ok(driver::choose(config)?.line)
+}
+
 /// Starts the node's cores, runs `program` on each and waits until all have ended.
 ///
 /// Tasks that still run on a core when its program ends are dropped.

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use futures_channel::mpsc;
+use futures_util::StreamExt;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// Asks a node to stop. Clones share the flag, on every core and thread.
@@ -76,6 +78,43 @@ pub fn on_signals(shutdown: &Shutdown) -> std::io::Result<()> {
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(serve).map(|_| ())
+}
+
+/// SIGHUPs: somebody asks the node to look at its configuration again.
+#[derive(Debug)]
+pub struct Hangups(mpsc::Receiver<()>);
+
+impl Hangups {
+    /// Takes SIGHUP over, which would end the process otherwise.
+    ///
+    /// # Errors
+    /// If the system refuses the handler or the thread that serves it.
+    pub fn listen() -> std::io::Result<Self> {
+        let mut signals = Signals::new([SIGHUP])?;
+        let (mut sender, receiver) = mpsc::channel(0);
+        let serve = move || {
+            for _ in signals.forever() {
+                // Full: one is waiting to be served already, and will see what this one would.
+                if sender.try_send(()).is_err_and(|error| error.is_disconnected()) {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("hangups".to_owned()).spawn(serve)?;
+        Ok(Self(receiver))
+    }
+
+    /// Never any: for nodes that nobody sends signals to.
+    pub fn none() -> Self {
+        Self(mpsc::channel(0).1)
+    }
+
+    /// Waits for the next; several that come at once count as one.
+    pub async fn next(&mut self) {
+        if self.0.next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// The flag of the node this core belongs to.

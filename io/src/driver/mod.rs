@@ -198,7 +198,7 @@ fn real_now() -> Instant {
     Instant::from_nanos(u64::try_from(nanos).expect("an uptime below 584 years"))
 }
 
-fn real_wall() -> WallTime {
+pub(crate) fn real_wall() -> WallTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     WallTime::from_unix_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -37,6 +37,28 @@ pub struct Space {
     pub free: u64,
 }
 
+/// All of a small file that people write, such as a configuration: through the page cache, so from any file system.
+///
+/// # Errors
+/// If it can't be read, is longer than `max` bytes or is not UTF-8.
+pub async fn read_text(path: &str, max: usize) -> io::Result<String> {
+    let bytes = match &core::current().backend {
+        Backend::Real(_) => real::read_whole(path, max).await?,
+        #[cfg(feature = "sim")]
+        Backend::Sim(_) => {
+            let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
+            let file = Dir::open(dir).await?.open_file(name, Mode::Read).await?;
+            let len = usize::try_from(file.len().await?).unwrap_or(usize::MAX);
+            if len == 0 { vec![] } else { file.read_at(0, len.min(max + 1)).await?.to_vec() }
+        }
+    };
+    if bytes.len() > max {
+        let message = format!("{path} is longer than the {max} bytes it may have");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{path} is not UTF-8")))
+}
+
 /// An open directory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Dir(DirKind);

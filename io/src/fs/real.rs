@@ -1,7 +1,7 @@
 //! Files of the kernel: data through the core's ring where there is one, the rest on threads that may block.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,19 @@ use crate::task::JoinError;
 
 /// Blocks written with one call of the kernel.
 const VECTOR_MAX: usize = libc::UIO_MAXIOV as usize;
+
+/// Up to one byte more than `max` of a file.
+pub(crate) async fn read_whole(path: &str, max: usize) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    blocking(move || {
+        let explain = |error: io::Error| io::Error::new(error.kind(), format!("can't read {path}: {error}"));
+        let mut bytes = Vec::new();
+        let file = fs::File::open(&path).map_err(explain)?;
+        io::Read::take(file, max as u64 + 1).read_to_end(&mut bytes).map_err(explain)?;
+        Ok(bytes)
+    })
+    .await
+}
 
 /// Held while it lives.
 pub(crate) type Lock = Flock<OwnedFd>;

@@ -1,0 +1,140 @@
+//! The settings there are: the one list that the file, the variables, the flags and the documentation share.
+
+/// What a setting's value must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Directories; in a variable or a flag, separated by commas.
+    Directories,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number within these bounds, inclusive; or one of the words.
+    Number {
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+        /// What may stand for a number.
+        word: &'static str,
+    },
+    /// Bytes, as `64MiB`, within these bounds, inclusive.
+    Bytes {
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
+    /// Bytes a second, or `unlimited`; 0 stands still.
+    Rate,
+    /// An address and a port, or `off`.
+    Address,
+    /// Levels of logging, as [`crate::trace::Levels`] reads them.
+    Levels,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// In the file; a dot stands for a table. The variable and the flag are made from it.
+    pub name: &'static str,
+    /// What its value must look like.
+    pub kind: Kind,
+    /// Its value when nobody says otherwise; `None` if somebody must.
+    pub default: Option<&'static str>,
+    /// Whether a running node takes it over on SIGHUP.
+    pub is_live: bool,
+    /// One line for people.
+    pub about: &'static str,
+}
+
+const MIB: u64 = 1 << 20;
+
+/// All settings, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "data",
+        kind: Kind::Directories,
+        default: None,
+        is_live: false,
+        about: "the directories that keep the data, one on each disk",
+    },
+    Key {
+        name: "driver",
+        kind: Kind::Word(&["auto", "glommio", "monoio"]),
+        default: Some("auto"),
+        is_live: false,
+        about: "how to talk to the kernel: glommio, monoio, or auto for the best that works here",
+    },
+    Key {
+        name: "cores",
+        kind: Kind::Number { least: 1, most: 1024, word: "auto" },
+        default: Some("auto"),
+        is_live: false,
+        about: "threads that serve, one executor each; auto takes one for each processor",
+    },
+    Key {
+        name: "memory",
+        kind: Kind::Bytes { least: 64 * MIB, most: 1 << 46 },
+        default: Some("1GiB"),
+        is_live: false,
+        about: "the most memory for blocks (half), caches (a quarter) and updates of indexes (a quarter)",
+    },
+    Key {
+        name: "listen.management",
+        kind: Kind::Address,
+        default: Some("127.0.0.1:8080"),
+        is_live: false,
+        about: "where the management API listens, without encryption; off for nowhere",
+    },
+    Key {
+        name: "compact.bytes_per_second",
+        kind: Kind::Rate,
+        default: Some("unlimited"),
+        is_live: true,
+        about: "how fast each lane's compaction may read and write",
+    },
+    Key {
+        name: "scrub.bytes_per_second",
+        kind: Kind::Rate,
+        default: Some("64MiB"),
+        is_live: true,
+        about: "how fast each lane's scrub may read",
+    },
+    Key {
+        name: "settle.bytes_per_second",
+        kind: Kind::Rate,
+        default: Some("unlimited"),
+        is_live: true,
+        about: "how fast each core may move chunks between its disks and others, when a disk comes or goes",
+    },
+    Key {
+        name: "log.level",
+        kind: Kind::Levels,
+        default: Some("info"),
+        is_live: true,
+        about: "what is logged: error, warn, info, debug or trace; also by module, as info,cairn_daemon::lane=debug",
+    },
+];
+
+impl Key {
+    /// The setting of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("CAIRN_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// Its flag, without the dashes.
+    pub fn flag(&self) -> String {
+        self.name.replace(['.', '_'], "-")
+    }
+}
+
+/// The name most like `wrong`, if one is like it at all.
+pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let rated = names.map(|name| (strsim::jaro_winkler(wrong, name), name));
+    let best = rated.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.filter(|(likeness, _)| *likeness > 0.7).map(|(_, name)| name)
+}

@@ -1,0 +1,301 @@
+//! The configuration of a node: a file, then variables, then flags; the later counts.
+//!
+//! ```text
+//!   KEYS ─┬─ cairn.toml    listen.management = "127.0.0.1:8080"
+//!         ├─ environment   CAIRN_LISTEN_MANAGEMENT=127.0.0.1:8080      ──► Config: each value, and where it is from
+//!         └─ flags         --listen-management 127.0.0.1:8080
+//! ```
+//!
+//! It reads no file and no environment: it is given their text, so that it can be tested and reloaded. What is wrong is
+//! told all at once, each complaint with its place and what to do.
+
+mod file;
+mod key;
+mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+pub use key::{KEYS, Key, Kind};
+pub use value::Value;
+
+use crate::actor::Rate;
+use crate::trace::Levels;
+use key::nearest;
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A line of the file.
+    File {
+        /// Its name.
+        path: String,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// An environment variable.
+    Variable(String),
+    /// A flag.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{path}:{line}"),
+            Self::Variable(name) => f.write_str(name),
+            Self::Flag(name) => write!(f, "--{name}"),
+        }
+    }
+}
+
+/// What is wrong with a configuration; each line says where and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Complaints(pub Vec<String>);
+
+/// What a configuration is made of, as text.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file's name and text, if there is one.
+    pub file: Option<(String, String)>,
+    /// The environment's variables; those that don't begin with `CAIRN_` play no part.
+    pub variables: Vec<(String, String)>,
+    /// Flags that were given: the setting's name, and the text.
+    pub flags: Vec<(String, String)>,
+}
+
+/// Variables that are ours and no settings.
+const OTHER_VARIABLES: &[&str] = &["CAIRN_CONFIG"];
+
+/// What Kubernetes sets for a service called "cairn", in every container beside it.
+fn is_of_kubernetes(name: &str) -> bool {
+    let rest = name.strip_prefix("CAIRN_").unwrap_or(name);
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+}
+
+/// Every setting with its value and where that comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// In the order of [`KEYS`]; `None` for what nobody said and has no default.
+    values: Vec<Option<(Value, Origin)>>,
+}
+
+/// A setting that differs between two configurations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub key: &'static str,
+    /// As it was and as it is to be.
+    pub from: String,
+    /// See `from`.
+    pub to: String,
+    /// Whether a running node takes it over.
+    pub is_live: bool,
+}
+
+impl Config {
+    /// Puts the sources together, and checks all of it.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn resolve(sources: &Sources) -> Result<Self, Complaints> {
+        let mut resolving = Resolving::new();
+        if let Some((path, text)) = &sources.file {
+            resolving.file(path, text);
+        }
+        resolving.variables(&sources.variables);
+        for (name, text) in &sources.flags {
+            resolving.flag(name, text);
+        }
+        if resolving.complaints.is_empty() { Ok(resolving.config) } else { Err(Complaints(resolving.complaints)) }
+    }
+
+    /// The settings with their values and origins, in the order of [`KEYS`].
+    pub fn entries(&self) -> impl Iterator<Item = (&'static Key, Option<&(Value, Origin)>)> {
+        KEYS.iter().zip(self.values.iter().map(Option::as_ref))
+    }
+
+    /// What another configuration has differently.
+    pub fn changes(&self, to: &Self) -> Vec<Change> {
+        let text = |value: Option<&(Value, Origin)>| value.map_or_else(String::new, |(value, _)| value.to_string());
+        let both = self.entries().zip(to.entries());
+        let differ = both.filter(|((_, from), (_, to))| from.map(|(value, _)| value) != to.map(|(value, _)| value));
+        differ
+            .map(|((key, from), (_, to))| Change {
+                key: key.name,
+                from: text(from),
+                to: text(to),
+                is_live: key.is_live,
+            })
+            .collect()
+    }
+
+    /// The directories that keep the data.
+    ///
+    /// # Errors
+    /// If nobody said which.
+    pub fn data(&self) -> Result<&[String], Complaints> {
+        match self.value("data") {
+            Some(Value::Directories(items)) => Ok(items),
+            _ => Err(Complaints(vec![
+                "nobody says where the data is; give --data DIR, set CAIRN_DATA, or write data = [\"DIR\"] into the file"
+                    .to_owned(),
+            ])),
+        }
+    }
+
+    /// Which driver to run on.
+    pub fn driver(&self) -> cairn_io::DriverChoice {
+        match self.value("driver") {
+            Some(Value::Word(word)) => word.parse().unwrap_or_default(),
+            _ => cairn_io::DriverChoice::default(),
+        }
+    }
+
+    /// How many cores to start; `None` for one on each processor.
+    pub fn cores(&self) -> Option<usize> {
+        match self.value("cores") {
+            Some(Value::Number(number, _)) => number.and_then(|number| usize::try_from(number).ok()),
+            _ => None,
+        }
+    }
+
+    /// The most memory for blocks, caches and updates of indexes.
+    pub fn memory(&self) -> u64 {
+        match self.value("memory") {
+            Some(Value::Bytes(bytes)) => *bytes,
+            _ => 1 << 30,
+        }
+    }
+
+    /// Where the management API listens, if it does.
+    pub fn listen_management(&self) -> Option<SocketAddr> {
+        match self.value("listen.management") {
+            Some(Value::Address(address)) => *address,
+            _ => None,
+        }
+    }
+
+    /// How fast each lane's compaction may work.
+    pub fn compact_rate(&self) -> Rate {
+        self.rate("compact.bytes_per_second")
+    }
+
+    /// How fast each lane's scrub may read.
+    pub fn scrub_rate(&self) -> Rate {
+        self.rate("scrub.bytes_per_second")
+    }
+
+    /// How fast each core may move chunks between disks.
+    pub fn settle_rate(&self) -> Rate {
+        self.rate("settle.bytes_per_second")
+    }
+
+    /// What is logged.
+    pub fn levels(&self) -> Levels {
+        match self.value("log.level") {
+            Some(Value::Levels(levels)) => levels.clone(),
+            _ => Levels::default(),
+        }
+    }
+
+    fn rate(&self, name: &str) -> Rate {
+        match self.value(name) {
+            Some(Value::Rate(rate)) => *rate,
+            _ => Rate::Unlimited,
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<&Value> {
+        self.entries().find(|(key, _)| key.name == name).and_then(|(_, value)| value).map(|(value, _)| value)
+    }
+}
+
+/// A configuration that is being put together.
+struct Resolving {
+    config: Config,
+    complaints: Vec<String>,
+}
+
+impl Resolving {
+    fn new() -> Self {
+        let default = |key: &Key| {
+            let value = Value::read(key, key.default?).ok()?;
+            Some((value, Origin::Default))
+        };
+        Self { config: Config { values: KEYS.iter().map(default).collect() }, complaints: vec![] }
+    }
+
+    fn file(&mut self, path: &str, text: &str) {
+        let items = match file::items(text) {
+            Ok(items) => items,
+            Err(error) => {
+                let (line, column) = file::place(text, error.at);
+                self.complaints.push(format!("{path}:{line}:{column}: {}", error.message));
+                return;
+            }
+        };
+        for item in items {
+            let (line, _) = file::place(text, item.at);
+            let origin = Origin::File { path: path.to_owned(), line };
+            let is_table_of_ours =
+                |key: &Key| key.name.strip_prefix(&item.name).is_some_and(|rest| rest.starts_with('.'));
+            if item.value == file::Raw::Other("table") && KEYS.iter().any(is_table_of_ours) {
+                continue;
+            }
+            let Some(key) = Key::find(&item.name) else {
+                let unknown = unknown(&item.name, KEYS.iter().map(|key| key.name));
+                self.complaints.push(format!("{path}:{line}: {unknown}"));
+                continue;
+            };
+            let (shown, read) = match &item.value {
+                file::Raw::One(text) => (text.clone(), Value::read(key, text)),
+                file::Raw::List(items) => (format!("{items:?}"), Value::read_list(key, items)),
+                file::Raw::Other(kind) => {
+                    (format!("({kind})"), Err(format!("is a {kind}; write a number or a \"text\"")))
+                }
+            };
+            self.take(key, &shown, read, origin);
+        }
+    }
+
+    fn variables(&mut self, variables: &[(String, String)]) {
+        let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
+        let ours =
+            |name: &str| name.starts_with("CAIRN_") && !OTHER_VARIABLES.contains(&name) && !is_of_kubernetes(name);
+        for (name, text) in variables.iter().filter(|(name, _)| ours(name)) {
+            match KEYS.iter().find(|key| key.variable() == *name) {
+                Some(key) => self.take(key, text, Value::read(key, text), Origin::Variable(name.clone())),
+                None => self.complaints.push(unknown(name, known.iter().map(String::as_str))),
+            }
+        }
+    }
+
+    fn flag(&mut self, name: &str, text: &str) {
+        match Key::find(name) {
+            Some(key) => self.take(key, text, Value::read(key, text), Origin::Flag(key.flag())),
+            None => self.complaints.push(unknown(name, KEYS.iter().map(|key| key.name))),
+        }
+    }
+
+    fn take(&mut self, key: &'static Key, shown: &str, read: Result<Value, String>, origin: Origin) {
+        match read {
+            Ok(value) => {
+                let place = KEYS.iter().position(|other| other.name == key.name).expect("it is from that list");
+                self.config.values[place] = Some((value, origin));
+            }
+            Err(why) => self.complaints.push(format!("{origin}: {} = {shown} {why}", key.name)),
+        }
+    }
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("there is no setting {name}; did you mean {near}?"),
+        None => format!("there is no setting {name}; `cairn config print` shows those there are"),
+    }
+}

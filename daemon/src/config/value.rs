@@ -1,0 +1,135 @@
+//! Values of settings: read from text, checked, written back as people write them.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::key::{Key, Kind};
+use crate::actor::Rate;
+use crate::trace::Levels;
+
+/// A value that is what its setting asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Directories.
+    Directories(Vec<String>),
+    /// One of the words that are allowed.
+    Word(String),
+    /// A number, or `None` for the word that may stand for it.
+    Number(Option<u64>, &'static str),
+    /// Bytes.
+    Bytes(u64),
+    /// Bytes a second.
+    Rate(Rate),
+    /// An address, or nowhere.
+    Address(Option<SocketAddr>),
+    /// Levels of logging.
+    Levels(Levels),
+}
+
+impl Value {
+    /// Reads a value of this setting.
+    ///
+    /// # Errors
+    /// What is wrong with it and what would be right; it begins behind `key = value`.
+    pub fn read(key: &Key, text: &str) -> Result<Self, String> {
+        match key.kind {
+            Kind::Directories => directories(text.split(',')),
+            Kind::Word(words) => match words.iter().find(|word| **word == text) {
+                Some(word) => Ok(Self::Word((*word).to_owned())),
+                None => Err(format!("is none of {}; choose one of these", words.join(", "))),
+            },
+            Kind::Number { word, .. } if text == word => Ok(Self::Number(None, word)),
+            Kind::Number { least, most, word } => match text.parse::<u64>() {
+                Ok(number) if (least..=most).contains(&number) => Ok(Self::Number(Some(number), word)),
+                Ok(_) => Err(format!("is out of bounds; choose {least} to {most}, or {word}")),
+                Err(_) => Err(format!("is no whole number; choose {least} to {most}, or {word}")),
+            },
+            Kind::Bytes { least, most } => {
+                let bytes = bytes(text)?;
+                if !(least..=most).contains(&bytes) {
+                    return Err(format!("is out of bounds; choose {} to {}", Size(least), Size(most)));
+                }
+                Ok(Self::Bytes(bytes))
+            }
+            Kind::Rate if text == "unlimited" => Ok(Self::Rate(Rate::Unlimited)),
+            Kind::Rate => match bytes(text) {
+                Ok(bytes) => Ok(Self::Rate(Rate::PerSecond(bytes))),
+                Err(why) => Err(format!("{why}, or write unlimited")),
+            },
+            Kind::Address if text == "off" => Ok(Self::Address(None)),
+            Kind::Address => match text.parse() {
+                Ok(address) => Ok(Self::Address(Some(address))),
+                Err(_) => {
+                    Err("is no address with a port; write one such as 127.0.0.1:8080 or [::1]:8080, or off".to_owned())
+                }
+            },
+            Kind::Levels => text.parse().map(Self::Levels),
+        }
+    }
+
+    /// Reads a list of directories as the file has it.
+    ///
+    /// # Errors
+    /// As [`Value::read`].
+    pub fn read_list(key: &Key, items: &[String]) -> Result<Self, String> {
+        match key.kind {
+            Kind::Directories => directories(items.iter().map(String::as_str)),
+            _ => Err("is a list, and this setting takes one value; write it without [ ]".to_owned()),
+        }
+    }
+}
+
+fn directories<'a>(items: impl Iterator<Item = &'a str>) -> Result<Value, String> {
+    let items: Vec<String> = items.map(|item| item.trim().to_owned()).collect();
+    if items.is_empty() || items.iter().any(String::is_empty) {
+        return Err("names no directory; name at least one, and none that is empty".to_owned());
+    }
+    let short = |item: &str| item.trim_end_matches('/').to_owned();
+    for (at, item) in items.iter().enumerate() {
+        if items[..at].iter().any(|other| short(other) == short(item)) {
+            return Err(format!("names {item} twice; name each directory once"));
+        }
+    }
+    Ok(Value::Directories(items))
+}
+
+const UNITS: &[(&str, u64)] =
+    &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1), ("", 1)];
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let hint = || "is no size; write a whole number with a unit, such as 64MiB".to_owned();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = (&text[..digits], text[digits..].trim());
+    let unit = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, bytes)| *bytes).ok_or_else(hint)?;
+    let number: u64 = number.parse().map_err(|_| hint())?;
+    number.checked_mul(unit).ok_or_else(|| "is more than can be counted; write less".to_owned())
+}
+
+/// Bytes in the largest unit that takes them whole.
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, unit): &&(&str, u64)| self.0 >= *unit && self.0.is_multiple_of(*unit);
+        match UNITS.iter().find(fits) {
+            Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
+            None => write!(f, "0"),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directories(items) => f.write_str(&items.join(",")),
+            Self::Word(word) => f.write_str(word),
+            Self::Number(Some(number), _) => write!(f, "{number}"),
+            Self::Number(None, word) => f.write_str(word),
+            Self::Bytes(bytes) | Self::Rate(Rate::PerSecond(bytes)) => Size(*bytes).fmt(f),
+            Self::Rate(Rate::Unlimited) => f.write_str("unlimited"),
+            Self::Address(Some(address)) => address.fmt(f),
+            Self::Address(None) => f.write_str("off"),
+            Self::Levels(levels) => levels.fmt(f),
+        }
+    }
+}

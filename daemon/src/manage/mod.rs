@@ -1,0 +1,132 @@
+//! The management API: HTTP for people and their tools, on core 0. What a node does, why, how well; and how to stop it.
+//!
+//! ```text
+//!   http::Server ─► Management ─► axum's router ─► a handler ─► Question ─► core 0 ─► mesh ─► every core
+//! ```
+//!
+//! Handlers know no core: they send a [`Question`] and wait for a plain value, so that axum's demand that a future can be
+//! sent anywhere costs nothing. It never carries what users store, nor any name of it. Only what changes something asks
+//! for the token ([`token`]).
+
+pub mod metrics;
+pub mod report;
+mod routes;
+pub mod token;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::body::Body as AnswerBody;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use cairn_io::Shutdown;
+use cairn_io::time::{self, Duration};
+use hyper::Request;
+use serde::{Deserialize, Serialize};
+use tower_service::Service;
+use tracing::debug;
+use utoipa::ToSchema;
+
+use crate::http::{Body, Serve};
+use metrics::Answered;
+use report::NodeReport;
+use token::Token;
+
+/// How long a handler waits for the node's cores.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a handler wants to know; to be answered on core 0.
+pub enum Question {
+    /// What the node says of itself.
+    Report(async_channel::Sender<NodeReport>),
+    /// The same for Prometheus.
+    Metrics(async_channel::Sender<String>),
+}
+
+/// What handlers share.
+#[derive(Clone)]
+struct Shared {
+    questions: async_channel::Sender<Question>,
+    /// Empty until the disks are open: the token is written on one of them.
+    token: Arc<OnceLock<Token>>,
+    shutdown: Shutdown,
+}
+
+/// The service.
+pub struct Management {
+    router: Router,
+    answered: Rc<RefCell<Answered>>,
+}
+
+impl Management {
+    /// A service that sends its questions there, and requests `shutdown` when who has the token says so; nobody has it as
+    /// long as there is none.
+    pub fn new(questions: async_channel::Sender<Question>, token: Arc<OnceLock<Token>>, shutdown: Shutdown) -> Self {
+        Self { router: routes::router(Shared { questions, token, shutdown }), answered: Rc::default() }
+    }
+
+    /// What it has answered, also while it serves.
+    pub fn answered(&self) -> Rc<RefCell<Answered>> {
+        self.answered.clone()
+    }
+}
+
+impl Serve for Management {
+    type Body = AnswerBody;
+
+    async fn serve(&self, request: Request<Body>, from: SocketAddr) -> Response {
+        let (began, route) = (time::now(), routes::label(request.uri().path()));
+        let method = request.method().clone();
+        let Ok(response) = self.router.clone().call(request).await;
+        let (took, status) = (began.elapsed(), response.status().as_u16());
+        self.answered.borrow_mut().count(route, status, took);
+        debug!(%from, %method, route, status, micros = took.as_micros() as u64, "answered");
+        response
+    }
+
+    fn panicked(&self) -> Response {
+        self.answered.borrow_mut().count("panicked", 500, Duration::ZERO);
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this request broke; the log says where")
+            .into_response()
+    }
+}
+
+/// An answer that says what went wrong.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+}
+
+/// Why a request wasn't done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// See there.
+    pub error: ErrorDetail,
+}
+
+/// Why a request wasn't done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For programs; it never changes its meaning.
+    pub code: String,
+    /// For people; it says what to do.
+    pub message: String,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let error = ErrorDetail { code: self.code.to_owned(), message: self.message };
+        (self.status, axum::Json(ErrorBody { error })).into_response()
+    }
+}

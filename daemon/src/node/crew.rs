@@ -1,0 +1,187 @@
+//! The background workers of one core: for each of its lanes compaction and scrub, and one that brings chunks home.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use cairn_io::time::{self, Duration, Instant};
+use cairn_io::{block, here};
+use futures_util::future::join_all;
+use tracing::warn;
+
+use crate::actor::{NameTaken, Rate, Registry, Schedule, Spec, State, Status};
+use crate::config::Config;
+use crate::disks::{Disks, Settle};
+use crate::lane::{Compact, Lane, SCRUB_PERIOD, Scrub};
+use crate::manage::report::{ActorReport, ActorState, CoreReport};
+
+/// How often compaction looks for something to do.
+const COMPACT_EVERY: Duration = Duration::from_mins(1);
+/// How often chunks that don't lie where they belong are looked for; it costs nothing while there are none.
+const SETTLE_EVERY: Duration = Duration::from_secs(30);
+
+/// How fast the actors of a core may work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    compact: Rate,
+    scrub: Rate,
+    settle: Rate,
+}
+
+impl Budgets {
+    /// As configured.
+    pub fn of(config: &Config) -> Self {
+        Self { compact: config.compact_rate(), scrub: config.scrub_rate(), settle: config.settle_rate() }
+    }
+
+    fn rate(&self, actor: &str) -> Rate {
+        match actor {
+            COMPACT => self.compact,
+            SCRUB => self.scrub,
+            _ => self.settle,
+        }
+    }
+}
+
+const COMPACT: &str = "compact";
+const SCRUB: &str = "scrub";
+const SETTLE: &str = "settle";
+
+/// The actors of this core. Clones share them.
+#[derive(Clone)]
+pub struct Crew(Rc<Inner>);
+
+struct Inner {
+    disks: Disks,
+    budgets: Cell<Budgets>,
+    /// Those that work for the whole core.
+    common: Registry,
+    /// Those of each lane: names are unique within a registry only.
+    lanes: RefCell<BTreeMap<u32, Registry>>,
+    is_dismissed: Cell<bool>,
+}
+
+impl Crew {
+    /// Nobody works yet.
+    pub fn new(disks: Disks, budgets: Budgets) -> Self {
+        Self(Rc::new(Inner {
+            disks,
+            budgets: Cell::new(budgets),
+            common: Registry::new(),
+            lanes: RefCell::default(),
+            is_dismissed: Cell::default(),
+        }))
+    }
+
+    /// Starts the actors that are missing: all at first, later those of lanes that came.
+    pub fn hire(&self) {
+        if self.0.is_dismissed.get() {
+            return;
+        }
+        if self.0.common.list().is_empty() {
+            let disks = self.0.disks.clone();
+            let started =
+                self.0.common.start(&self.spec(SETTLE, SETTLE_EVERY), move || Settle { disks: disks.clone() });
+            complain(started.map(drop));
+        }
+        let own = self.0.disks.own_lanes();
+        for (number, lane) in &own {
+            if !self.0.lanes.borrow().contains_key(number) {
+                let registry = self.hire_for(lane);
+                self.0.lanes.borrow_mut().insert(*number, registry);
+            }
+        }
+        // Of lanes that left, dropping the registry drops its actors.
+        self.0.lanes.borrow_mut().retain(|number, _| own.iter().any(|(own, _)| own == number));
+    }
+
+    fn hire_for(&self, lane: &Lane) -> Registry {
+        let registry = Registry::new();
+        let (compacted, scrubbed) = (lane.clone(), lane.clone());
+        let spec = self.spec(COMPACT, COMPACT_EVERY);
+        complain(registry.start(&spec, move || Compact { lane: compacted.clone() }).map(drop));
+        let spec = self.spec(SCRUB, lane.scrub_every(SCRUB_PERIOD));
+        complain(registry.start(&spec, move || Scrub { lane: scrubbed.clone() }).map(drop));
+        registry
+    }
+
+    fn spec(&self, name: &'static str, every: Duration) -> Spec {
+        Spec { schedule: Schedule::Around(every), bytes: self.0.budgets.get().rate(name), ..Spec::new(name) }
+    }
+
+    /// Has all go on at these rates.
+    pub fn set_budgets(&self, budgets: Budgets) {
+        self.0.budgets.set(budgets);
+        let lanes = self.0.lanes.borrow();
+        for registry in lanes.values().chain([&self.0.common]) {
+            for name in [COMPACT, SCRUB, SETTLE] {
+                registry.set_budget(name, budgets.rate(name), Rate::Unlimited);
+            }
+        }
+    }
+
+    /// Stops all of them and waits for that.
+    pub async fn dismiss(&self) {
+        self.0.is_dismissed.set(true);
+        let lanes: Vec<Registry> = self.0.lanes.borrow().values().cloned().collect();
+        join_all(lanes.iter().chain([&self.0.common]).map(Registry::stop_all)).await;
+    }
+
+    /// What this core says of itself.
+    pub fn report(&self) -> CoreReport {
+        let (blocks, now) = (block::usage(), time::now());
+        let common = self.0.common.list().into_iter().map(|status| report(None, &status, now));
+        let mut actors: Vec<ActorReport> = common.collect();
+        for (lane, registry) in &*self.0.lanes.borrow() {
+            actors.extend(registry.list().into_iter().map(|status| report(Some(*lane), &status, now)));
+        }
+        CoreReport {
+            core: here().index(),
+            block_bytes_max: blocks.budget as u64,
+            block_bytes_lent: blocks.lent as u64,
+            block_bytes_cached: blocks.cached as u64,
+            actors,
+        }
+    }
+}
+
+/// Two of one name would be a mistake of this file; the one that runs goes on.
+fn complain(started: Result<(), NameTaken>) {
+    if let Err(error) = started {
+        warn!(%error, "an actor was not started");
+    }
+}
+
+fn report(lane: Option<u32>, status: &Status, now: Instant) -> ActorReport {
+    let Status { name, state, mailbox, bytes, starts, failures, panics, last_failure, .. } = status.clone();
+    let seconds = |until: Instant| until.since(now).as_secs();
+    let (state, until, work) = match state {
+        State::Idle { until } => (ActorState::Idle, until, None),
+        State::Working { what, why, progress } => (ActorState::Working, None, Some((what, why, progress))),
+        State::Waiting { until } => (ActorState::Waiting, Some(until), None),
+        State::Stopping => (ActorState::Stopping, None, None),
+        State::Stopped => (ActorState::Stopped, None, None),
+    };
+    let (what, why, progress) =
+        work.map_or((None, None, None), |(what, why, progress)| (Some(what), Some(why), progress));
+    ActorReport {
+        name,
+        lane,
+        state,
+        what,
+        why,
+        done: progress.map(|progress| progress.done),
+        total: progress.map(|progress| progress.total),
+        remaining_seconds: progress.and_then(|progress| progress.remaining(now)).map(|left| left.as_secs()),
+        next_seconds: until.map(seconds),
+        bytes_per_second: match bytes {
+            Rate::Unlimited => None,
+            Rate::PerSecond(bytes) => Some(bytes),
+        },
+        mailbox,
+        starts,
+        failures,
+        panics,
+        last_failure,
+    }
+}

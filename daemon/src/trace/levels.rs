@@ -1,0 +1,81 @@
+//! Levels: what is logged, in all and by module.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tracing::Level;
+
+/// What is logged: a level for everything, and others for modules. Without any, `info`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Levels {
+    all: Level,
+    /// By the module's path, as it was written.
+    modules: Vec<(String, Level)>,
+}
+
+impl Default for Levels {
+    fn default() -> Self {
+        Self { all: Level::INFO, modules: vec![] }
+    }
+}
+
+impl Levels {
+    /// Whether an event of this level, from this module, is logged. The longest path that fits decides.
+    pub fn allows(&self, module: &str, level: Level) -> bool {
+        let fits = |path: &str| module.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+        let best = self.modules.iter().filter(|(path, _)| fits(path)).max_by_key(|(path, _)| path.len());
+        level <= best.map_or(self.all, |(_, level)| *level)
+    }
+}
+
+const NAMES: &[(&str, Level)] = &[
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
+
+fn level(name: &str) -> Result<Level, String> {
+    let found = NAMES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, level)| *level).ok_or_else(|| {
+        format!("has {name:?} where a level should be; choose error, warn, info, debug or trace, or MODULE=LEVEL")
+    })
+}
+
+fn name(level: Level) -> &'static str {
+    NAMES.iter().find(|(_, known)| *known == level).map_or("info", |(name, _)| name)
+}
+
+impl FromStr for Levels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut levels = Self::default();
+        for part in text.split(',').map(str::trim) {
+            match part.split_once('=') {
+                Some((module, name)) => levels.modules.push((module.trim().to_owned(), level(name.trim())?)),
+                None => levels.all = level(part)?,
+            }
+        }
+        Ok(levels)
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name(self.all))?;
+        self.modules.iter().try_for_each(|(module, level)| write!(f, ",{module}={}", name(*level)))
+    }
+}
+
+#[test]
+fn the_longest_module_decides() {
+    let levels: Levels = "warn,cairn_daemon=info,cairn_daemon::lane=trace".parse().expect("levels");
+    assert!(levels.allows("cairn_daemon::lane::scrub", Level::TRACE));
+    assert!(levels.allows("cairn_daemon::node", Level::INFO) && !levels.allows("cairn_daemon::node", Level::DEBUG));
+    assert!(!levels.allows("cairn_daemon_other", Level::INFO), "a path ends between names");
+    assert!(!levels.allows("hyper", Level::INFO) && levels.allows("hyper", Level::WARN));
+    assert_eq!(levels.to_string(), "warn,cairn_daemon=info,cairn_daemon::lane=trace");
+    assert!("loud".parse::<Levels>().expect_err("no level").contains("choose error, warn, info"));
+}
