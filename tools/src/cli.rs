@@ -7,8 +7,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench;
 use crate::disk;
 use crate::lane;
+use crate::node;
 use crate::out::{self, Failure};
 use crate::place;
+use crate::shell;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -26,6 +28,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node until it is told to stop
+    #[command(after_help = node::SERVE_HELP)]
+    Serve(node::ServeArgs),
+    /// Show what a running node does, and how well
+    #[command(after_help = node::STATUS_HELP)]
+    Status(node::StatusArgs),
+    /// Show the settings of a node and where each comes from, or check them
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Config(node::ConfigCommand),
     /// Measure this machine, each figure beside what the kernel can do without us
     #[command(subcommand, after_help = EXIT_CODES)]
     Bench(bench::Command),
@@ -41,17 +52,26 @@ enum Command {
     /// Check a lane that no node has open: every byte of its log, and its index against the log
     #[command(after_help = lane::FSCK_HELP)]
     Fsck(lane::Fsck),
+    /// Print what a shell needs to complete commands of `cairn`
+    Completions(shell::Completions),
+    /// Print the manual page of a command, to be read with `man -l -`
+    Man(shell::Man),
 }
 
 /// Reads the command line, does what it says and returns the exit code.
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         None => help(),
+        Some(Command::Serve(args)) => args.run(),
+        Some(Command::Status(args)) => args.run(),
+        Some(Command::Config(command)) => command.run(),
         Some(Command::Bench(command)) => command.run(),
         Some(Command::Disk(command)) => command.run(),
         Some(Command::Place(command)) => command.run(),
         Some(Command::Log(command)) => command.run(),
         Some(Command::Fsck(fsck)) => fsck.run(),
+        Some(Command::Completions(args)) => args.run(Cli::command()),
+        Some(Command::Man(args)) => args.run(&Cli::command()),
     };
     done.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! What the `cairn` command is made of.
 //!
-//! What it is: the command line, the measurements behind `cairn bench`, which `benches/` shares, `cairn place`, and what
-//! looks at a node that isn't running: `cairn disk`, `cairn log` and `cairn fsck`.
+//! What it is: the command line, a node as a process, the measurements behind `cairn bench`, which `benches/` shares,
+//! `cairn place`, and what looks at a node that isn't running: `cairn disk`, `cairn log` and `cairn fsck`.
 //!
 //! What it is not: it knows no format and no protocol, and reaches the kernel through `io` only (but for the files that
 //! `cairn place` is given).
@@ -17,5 +17,7 @@ pub mod bench;
 pub mod cli;
 pub mod disk;
 pub mod lane;
+pub mod node;
 pub mod out;
 pub mod place;
+pub mod shell;

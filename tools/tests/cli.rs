@@ -90,3 +90,17 @@ fn a_reader_that_has_gone_is_no_reason_to_panic() {
     assert!(!err(&output).contains("panicked"), "{}", err(&output));
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn shells_and_man_get_what_they_want() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = cairn(&["completions", shell]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains("listen-management"), "{shell}: {}", err(&output));
+    }
+    let page = |args: &[&str]| String::from_utf8_lossy(&cairn(&[&["man"], args].concat()).stdout).into_owned();
+    assert!(page(&[]).contains(".TH cairn 1"), "{}", page(&[]));
+    let serve = page(&["serve"]);
+    assert!(serve.contains(".TH cairn-serve 1") && serve.contains("SIGHUP reads the settings again"), "{serve}");
+    refuses(&cairn(&["man", "nonsense"]), "`cairn` has no command nonsense; it has serve, status,");
+}

@@ -9,6 +9,7 @@ mod chunklog;
 mod counter;
 mod disks;
 mod harness;
+mod http;
 mod lane;
 mod log;
 mod ping;
@@ -43,6 +44,11 @@ fn lane_tells_what_rotted() {
 #[test]
 fn disks_keep_what_they_answered_for() {
     Scenario { name: "disks", plan: disks::plan, run: disks::run }.check();
+}
+
+#[test]
+fn http_answers_whole_until_it_has_stopped() {
+    Scenario { name: "http", plan: http::plan, run: http::run }.check();
 }
 
 #[test]

@@ -1,0 +1,10 @@
+//! `cairn serve` and what belongs to it: a node's configuration and its state.
+
+mod config;
+mod serve;
+mod settings;
+mod status;
+
+pub use config::Command as ConfigCommand;
+pub use serve::{Args as ServeArgs, HELP as SERVE_HELP};
+pub use status::{Args as StatusArgs, HELP as STATUS_HELP};
