@@ -5,6 +5,8 @@
 
 use std::future::Future;
 use std::io::{Seek, SeekFrom, Write};
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use cairn_daemon::lane::{Lane, LaneError, Named, Options, Owner, Put, Recovered, Verified};
@@ -348,6 +350,87 @@ fn compaction_frees_segments_and_keeps_everything() {
         assert!(found.damage.iter().all(|damage| damage.what == What::Segment), "{found:?}");
         check(&lane, &kept).await;
         assert_eq!((lane.digests(), live(&lane)), (digests, used));
+    });
+}
+
+/// A compaction that was given up while its segment was being freed left it so for ever: it was chosen again and again, first
+/// of all, its drops copied each time, until the reserve was used up.
+#[test]
+fn a_compaction_given_up_anywhere_hinders_no_later_one() {
+    with_lane(|place| async move {
+        let lane = place.open().await;
+        for number in 0..150 {
+            let id = put(&lane, &content(number, 100_000)).await;
+            lane.drop_chunk(&id).await.expect("dropped");
+        }
+        lane.commit().await.expect("committed");
+        let mut given_up = 0;
+        for attempt in 0..2_000_u64 {
+            let Some(segment) = lane.compaction_plan().first().map(|planned| planned.segment) else { break };
+            // Polled so often, and then no more.
+            let mut polls = attempt % 12;
+            let mut compaction = pin!(lane.compact(segment));
+            let done = std::future::poll_fn(|context| match compaction.as_mut().poll(context) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending if polls == 0 => Poll::Ready(None),
+                Poll::Pending => {
+                    polls -= 1;
+                    Poll::Pending
+                }
+            });
+            match done.await {
+                Some(done) => drop(done.expect("compacted")),
+                None => given_up += 1,
+            }
+            // What was given up is freed meanwhile, or not.
+            time::sleep(Duration::from_millis(attempt % 3)).await;
+        }
+        assert!(given_up > 3, "{given_up} were given up");
+        // The last one may still be on its way.
+        time::sleep(Duration::from_millis(50)).await;
+        while let Some(segment) = lane.compaction_plan().first().map(|planned| planned.segment) {
+            assert!(lane.compact(segment).await.expect("compacted").is_freed);
+        }
+        let there: Vec<u64> = lane.log().segments().iter().map(|segment| segment.number).collect();
+        assert!(there.len() < 4, "{there:?}");
+        let counted: Vec<u64> = lane.usage().into_iter().map(|(segment, _)| segment).collect();
+        assert!(counted.iter().all(|segment| there.contains(segment)), "{counted:?} are counted of {there:?}");
+    });
+}
+
+/// Copied a few at a time, each few in a block of its own, the drops took three times the room that they had before.
+#[test]
+fn a_segment_of_drops_is_compacted_into_as_little_room() {
+    with_lane(|place| async move {
+        let lane = &place.open().await;
+        let mut ids = Vec::new();
+        for from in (0..4_000).step_by(500) {
+            let puts = (from..from + 500).map(|number| async move {
+                let bytes = content(number, 64);
+                lane.put(name(&bytes), payload(&bytes)).await.map(|_| name(&bytes))
+            });
+            ids.extend(futures_util::future::try_join_all(puts).await.expect("stored"));
+        }
+        // Keeps what the drops drop from being freed, and the drops with it.
+        let (kept, first) = (put(lane, &content(9_000, 100)).await, lane.log().head_segment());
+        while lane.log().head_segment() == first {
+            put(lane, &content(9_001 + lane.status().counts.puts, 300_000)).await;
+        }
+        let drops = lane.log().head_segment();
+        for some in ids.chunks(500) {
+            let drops = some.iter().map(|id| lane.drop_chunk(id));
+            futures_util::future::try_join_all(drops).await.expect("dropped");
+        }
+        while lane.log().head_segment() == drops {
+            put(lane, &content(9_001 + lane.status().counts.puts, 300_000)).await;
+        }
+        lane.commit().await.expect("committed");
+        let before = lane.status().log.batch_bytes;
+        let done = lane.compact(drops).await.expect("compacted");
+        let written = lane.status().log.batch_bytes - before;
+        assert!(done.is_freed && done.copied >= 4_000, "{done:?}");
+        assert!(lane.has(&kept).expect("read"));
+        assert!(written < done.copied_bytes * 5 / 4 + (64 << 10), "{written} written for {done:?}");
     });
 }
 

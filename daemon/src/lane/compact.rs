@@ -8,8 +8,10 @@
 use std::cmp::Reverse;
 
 use cairn_io::log::format::Drop;
-use cairn_io::log::{Damage, Found, Kind, Payload, ReadError, Record, Room, Step};
+use cairn_io::log::{Damage, Found, Kind, LogError, Payload, ReadError, Record, Room, Step};
+use cairn_io::task::{Class, spawn};
 use cairn_meta::index::ChunkId;
+use futures_channel::oneshot;
 
 use super::paced::{Next, Paced};
 use super::records::claimed_by;
@@ -20,8 +22,13 @@ use crate::actor::{Actor, Context, Failure, Stopped, Wake};
 const LIVE_MAX_PERCENT: u64 = 60;
 /// And while there is hardly any.
 const LIVE_MAX_FULL_PERCENT: u64 = 90;
-/// Records copied at once.
-const COPIES_MAX: usize = 16;
+/// Copies are waited for when there are so many with so many bytes: a batch of fewer is mostly padding, and what is full of
+/// drops would take more room than it gives back.
+const COPIES: usize = 16;
+/// See [`COPIES`].
+const COPIES_BYTES: u64 = 1 << 20;
+/// And when there are so many, however small: their ids are busy meanwhile.
+const COPIES_MAX: usize = 512;
 
 /// What a compaction did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +39,7 @@ pub struct Compacted {
     pub copied_bytes: u64,
     /// Bytes of the segment that were read.
     pub read_bytes: u64,
-    /// Whether the segment is free now. It isn't if something in it is damaged or quarantined.
+    /// Whether the segment is free now. It isn't if something in it is damaged or quarantined, or if somebody else frees it.
     pub is_freed: bool,
     /// What couldn't be read in it.
     pub damage: Vec<Damage>,
@@ -99,7 +106,8 @@ impl Lane {
         let has_room = self.0.log.segment_counts().1 > self.0.log.options().reserve;
         let most = if has_room { LIVE_MAX_PERCENT } else { LIVE_MAX_FULL_PERCENT };
         let bytes = u64::from(self.0.log.superblock().segment_bytes);
-        let is_left_alone = |segment: u64| self.is_given_up(segment) || self.0.state.has_bad(segment);
+        let is_left_alone =
+            |segment: u64| self.is_given_up(segment) || self.0.state.has_bad(segment) || self.is_being_freed(segment);
         let sealed = segments.iter().filter(|segment| segment.number < committed && !is_left_alone(segment.number));
         let plan = |segment: u64| {
             let kept = self.0.state.usage_of(segment).kept(segments.len() as u64);
@@ -129,11 +137,17 @@ impl Lane {
         pay: impl AsyncFn(u64) -> Result<(), Stopped>,
     ) -> Result<Option<Compacted>, LaneError> {
         let mut done = Compacted::default();
-        if self.0.state.has_bad(segment) {
-            // It can't be freed, and what would be copied would be copied again and again.
+        if self.0.state.has_bad(segment) || self.is_being_freed(segment) {
+            // It can't be freed now, and what would be copied would be copied again and again.
             return Ok(Some(done));
         }
-        let mut copies = Underway::default();
+        if self.0.emptied.borrow().contains(&segment) {
+            // A drop has no place in the index that would tell that it was copied: each attempt would copy it once more,
+            // until the reserve is used up.
+            done.is_freed = self.free_segment(segment).await?;
+            return Ok(Some(done));
+        }
+        let (mut copies, mut settled_bytes) = (Underway::default(), 0);
         let mut records = Paced::new(self.0.log.scan(segment, None)?, pay);
         loop {
             let found = match records.next().await? {
@@ -192,14 +206,18 @@ impl Lane {
             done.copied_bytes += u64::from(found.location.extent);
             let record = Record { kind: found.kind, id: found.id, payload: Payload::Bytes(found.payload) };
             copies.pending.push_back(self.0.log.submit(record, Room::Reserve).await?);
-            if copies.pending.len() >= COPIES_MAX || is_of_slot(found.kind) {
+            let (count, bytes) = (copies.pending.len(), done.copied_bytes - settled_bytes);
+            let is_enough = count >= COPIES_MAX || count >= COPIES && bytes >= COPIES_BYTES;
+            if is_enough || is_of_slot(found.kind) {
                 copies.settle().await?;
+                settled_bytes = done.copied_bytes;
             }
         }
         copies.settle().await?;
         done.read_bytes = records.offset();
         self.check_index()?;
         if done.damage.is_empty() {
+            self.0.emptied.borrow_mut().insert(segment);
             done.is_freed = self.free_segment(segment).await?;
         } else {
             self.give_up(segment);
@@ -213,7 +231,11 @@ impl Lane {
             self.commit().await?;
         }
         let is_behind = self.0.commit.borrow().position.segment > segment;
-        if !is_behind || self.0.state.usage_of(segment).live > 0 || self.0.state.has_bad(segment) {
+        if self.0.state.usage_of(segment).live > 0 || self.0.state.has_bad(segment) {
+            self.0.emptied.borrow_mut().remove(&segment);
+            return Ok(false);
+        }
+        if !is_behind {
             return Ok(false);
         }
         self.check_poison()?;
@@ -224,9 +246,34 @@ impl Lane {
                 return Ok(false);
             }
         }
-        self.0.log.free(segment).await?;
-        self.0.state.forget(segment);
+        // Another compaction may have come as far as this while ours waited.
+        if !self.0.log.has_segment(segment) || self.is_being_freed(segment) {
+            return Ok(false);
+        }
+        self.free_to_the_end(segment).await?;
         Ok(true)
+    }
+
+    /// Frees a segment, also when whoever asked for it gives up waiting: a segment half freed is neither, and a write of
+    /// its header that is still under way would land on whatever the file holds by then.
+    async fn free_to_the_end(&self, segment: u64) -> Result<(), LaneError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.freeing.borrow_mut().insert(segment);
+        let lane = self.clone();
+        spawn(Class::Maintenance, async move {
+            let freed = lane.0.log.free(segment).await;
+            lane.0.freeing.borrow_mut().remove(&segment);
+            if freed.is_ok() {
+                lane.0.state.forget(segment);
+                lane.0.emptied.borrow_mut().remove(&segment);
+            }
+            // Who gave up doesn't want the answer.
+            let _ = answer.send(freed);
+        })
+        .detach();
+        // No answer: the core stops.
+        answered.await.map_err(|_| LogError::Closed)??;
+        Ok(())
     }
 
     /// Whether a record must not be lost with its segment.
@@ -243,6 +290,10 @@ impl Lane {
             }
             kind => self.0.state.is_live(kind, &found.id, found.location)?,
         })
+    }
+
+    fn is_being_freed(&self, segment: u64) -> bool {
+        self.0.freeing.borrow().contains(&segment)
     }
 
     /// A segment with damage in it is left as it is, for people and for fsck.

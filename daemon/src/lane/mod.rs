@@ -48,6 +48,7 @@ pub use compact::{Compact, CompactMessage, Compacted, Planned};
 pub use meaning::Meaning;
 pub use paced::BYTES_PER_SECOND;
 pub use records::{Appending, Named};
+pub(crate) use rows::ROWS_BYTES_MAX;
 pub use rows::{At, Row, SLOTS_MAX, SlotFacts, SlotView};
 pub use scrub::{PERIOD as SCRUB_PERIOD, Scrub, ScrubMessage, Scrubbed};
 pub use state::{Quarantined, Usage};
@@ -81,6 +82,10 @@ struct Inner {
     damage: Vec<Damage>,
     /// Segments with damage in them, which compaction leaves alone.
     given_up: RefCell<BTreeSet<u64>>,
+    /// Segments of which all that is needed was written again, which were not freed yet.
+    emptied: RefCell<BTreeSet<u64>>,
+    /// Segments that are being freed, whoever still waits for it.
+    freeing: RefCell<BTreeSet<u64>>,
     counts: Cell<Counts>,
     /// The ballast is there, or none is wanted.
     has_ballast: Cell<bool>,
@@ -306,6 +311,8 @@ impl Lane {
             commit: RefCell::new(commit::Progress::new(from.unwrap_or_default())),
             damage: opened.damage,
             given_up: RefCell::default(),
+            emptied: RefCell::default(),
+            freeing: RefCell::default(),
             counts: Cell::default(),
             has_ballast: Cell::new(false),
             task: RefCell::default(),

@@ -46,7 +46,7 @@ pub use codec::Row;
 pub(super) use codec::RowsRecord;
 
 /// Bytes of a record of rows, about.
-const ROWS_BYTES_MAX: usize = 1 << 20;
+pub(crate) const ROWS_BYTES_MAX: usize = 1 << 20;
 /// Slots are below this.
 pub const SLOTS_MAX: u32 = 1 << 24;
 /// Generations of a slot's rows; the next of the last is the first.

@@ -144,7 +144,8 @@ impl Log {
         Ok(Scanner::new(Chain::new(source, inner.salt, segment, offset, expected), end, found.first, behind))
     }
 
-    /// Frees a segment of which nobody needs anything any more. The caller's index must be committed beyond it.
+    /// Frees a segment of which nobody needs anything any more. The caller's index must be committed beyond it. Await it
+    /// to the end: what is left of one that was given up half-way is freed only after the next start.
     ///
     /// # Errors
     /// If the disk fails; the segment is then still there.
