@@ -32,7 +32,7 @@ const CACHE_ENTRIES: usize = 1024;
 /// An entry counts for so much more than its command.
 const ENTRY_BYTES: usize = 128;
 /// Bytes of one answer to "some entries from here on".
-const READ_BYTES: usize = 1 << 20;
+pub(super) const READ_BYTES: usize = 1 << 20;
 
 /// The log of one group. Clones share it.
 #[derive(Clone)]

@@ -25,9 +25,12 @@
 //! what the index had committed.
 
 mod codec;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod log;
 mod machine;
+mod over_rpc;
 mod router;
 pub mod runtime;
 mod snapshot;

@@ -41,7 +41,7 @@ pub trait Answers {
 }
 
 /// A batch is closed when it has so many bytes.
-const BATCH_BYTES: usize = 1 << 20;
+pub(super) const BATCH_BYTES: usize = 1 << 20;
 /// Bytes that may wait for one node.
 const WAITING_BYTES: usize = 16 << 20;
 /// Batches under way to one node.

@@ -14,10 +14,11 @@ use bytes::{BufMut, Bytes};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 
 use super::codec::{Reader, Undecodable, Write, decode_entry, encode_payload};
-use super::types::{Group, SnapshotMeta, Vote, term_of};
+use super::types::{Entry, Group, LogId, SnapshotMeta, Vote, term_of};
 use crate::lane::Row;
 
 const VERSION: u8 = 1;
+const BATCH: &str = "batch between Raft groups";
 
 /// A piece of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +52,8 @@ pub fn encode_batch(sender: u64, to: u64, items: &[Item]) -> Vec<u8> {
 
 /// The sender and what it says to this node.
 pub fn decode_batch(me: u64, batch: &Bytes) -> Result<(u64, Vec<Item>), Undecodable> {
-    let mut reader = Reader::new("batch between Raft groups", batch);
-    if reader.u8()? != VERSION {
-        return Err(reader.wrong());
-    }
-    let sender = reader.u64()?;
+    let mut reader = Reader::new(BATCH, batch);
+    let sender = read_sender(&mut reader)?;
     if reader.u64()? != me {
         return Err(Undecodable("batch for this node (it names another)"));
     }
@@ -69,6 +67,15 @@ pub fn decode_batch(me: u64, batch: &Bytes) -> Result<(u64, Vec<Item>), Undecoda
         rest = reader.rest();
     }
     Ok((sender, items))
+}
+
+/// Who says that it sends this batch.
+pub fn sender_of(batch: &[u8]) -> Result<u64, Undecodable> {
+    read_sender(&mut Reader::new(BATCH, batch))
+}
+
+fn read_sender(reader: &mut Reader<'_>) -> Result<u64, Undecodable> {
+    if reader.u8()? == VERSION { reader.u64() } else { Err(reader.wrong()) }
 }
 
 /// What a group is asked.
@@ -209,9 +216,39 @@ impl Question {
             }
             _ => return Err(reader.wrong()),
         };
+        if !question.is_possible() {
+            return Err(reader.wrong());
+        }
         reader.end()?;
         Ok(question)
     }
+
+    /// Whether anyone who is well would ask so. openraft takes that for granted: otherwise it panics, and the group is gone.
+    fn is_possible(&self) -> bool {
+        match self {
+            Self::Append(append) => {
+                let mut before = append.prev_log_id;
+                let follows = |entry: &Entry| {
+                    let (term, index) = before.map_or((0, Some(0)), |id| (term_of(&id), id.index.checked_add(1)));
+                    before = Some(entry.log_id);
+                    index == Some(entry.log_id.index) && term <= term_of(&entry.log_id)
+                };
+                append.vote.is_committed() && append.entries.iter().all(follows) && is_of(&append.vote, before)
+            }
+            Self::Vote(request) | Self::PreVote(request) => !request.vote.is_committed(),
+            Self::Transfer(_) => true,
+            Self::Snapshot(part) => part.vote.is_committed(),
+            Self::Install(SnapshotEnd { vote, meta, .. }) => {
+                let is_member_known = *meta.last_membership.log_id() <= meta.last_log_id;
+                vote.is_committed() && is_member_known && is_of(vote, meta.last_log_id)
+            }
+        }
+    }
+}
+
+/// Whether the leader with this vote can have an entry of this name.
+fn is_of(vote: &Vote, last: Option<LogId>) -> bool {
+    last.is_none_or(|last| term_of(&last) <= vote.leader_id.term)
 }
 
 fn put_vote_request(bytes: &mut Vec<u8>, kind: u8, request: &VoteRequest<Group>) {

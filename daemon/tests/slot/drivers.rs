@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use cairn_io::sim::{DiskConfig, NodeConfig, World, WorldConfig};
@@ -9,10 +10,11 @@ use cairn_io::time::Duration;
 use cairn_io::{Config, DriverChoice, run_one};
 use cairn_meta::index::Store;
 
-/// Where a program has its files, and what indexes are in.
+/// Where a program has its files and listens, and what indexes are in.
 #[derive(Clone)]
 pub struct Place {
     pub dir: String,
+    pub ip: IpAddr,
     pub is_simulated: bool,
 }
 
@@ -28,7 +30,8 @@ pub fn on_real<F: Future<Output = ()> + 'static>(
     program: impl Fn(Place) -> F + Send + Sync + 'static,
 ) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let place = Place { dir: dir.path().to_str().expect("UTF-8").to_owned(), is_simulated: false };
+    let dir = dir.path().to_str().expect("UTF-8").to_owned();
+    let place = Place { dir, ip: Ipv4Addr::LOCALHOST.into(), is_simulated: false };
     let config = Config { driver, ..Config::single() };
     run_one(&config, move || program(place.clone())).expect("it ends well");
 }
@@ -40,16 +43,20 @@ pub fn on_sim<F: Future<Output = ()> + 'static>(program: impl Fn(Place) -> F + '
         let disks = vec![DiskConfig { sectors_tear: false, ..DiskConfig::new("/disk", 1 << 30) }];
         let (program, is_done) = (program.clone(), Rc::new(Cell::new(false)));
         let flag = is_done.clone();
+        let ip = Rc::new(Cell::new(None));
+        let address = ip.clone();
         let node = world.add_node(NodeConfig { disks, ..NodeConfig::default() }, move || {
-            let (program, flag) = (program.clone(), flag.clone());
+            let (program, flag, address) = (program.clone(), flag.clone(), address.clone());
             Box::new(move |_| {
-                let (program, flag) = (program.clone(), flag.clone());
+                let (program, flag, address) = (program.clone(), flag.clone(), address.clone());
                 Box::pin(async move {
-                    program(Place { dir: "/disk".to_owned(), is_simulated: true }).await;
+                    let ip = address.get().expect("the world stands still until it is set");
+                    program(Place { dir: "/disk".to_owned(), ip, is_simulated: true }).await;
                     flag.set(true);
                 })
             })
         });
+        ip.set(Some(world.address(node)));
         world.run_until(Duration::from_hours(1), || is_done.get());
         assert!(world.panics(node).is_empty(), "seed {seed}: {:?}", world.panics(node));
         assert!(is_done.get(), "seed {seed}: it ends");

@@ -1,12 +1,15 @@
-//! Groups of three nodes on one core: each with a lane of its own, messages handed over in memory.
+//! Groups of three nodes on one core: each with a lane of its own, messages handed over in memory or, where a test says so,
+//! by RPC.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_daemon::lane::{Lane, Options as LaneOptions, Owner};
+use cairn_daemon::rpc::{Identity, Limits, Pool, Server, Services};
 use cairn_daemon::slot::{Options, SlotError, Slots, Transport, Unreachable};
 use cairn_io::fs::Dir;
 use cairn_io::log::Options as LogOptions;
@@ -17,6 +20,7 @@ use cairn_placement::NodeId;
 use futures_util::future::LocalBoxFuture;
 
 use crate::drivers::{Place, on_each_driver};
+use crate::fake::{self, CLUSTER, backoff};
 
 on_each_driver!(a_group_survives_restarts_and_lost_indices, a_new_member_gets_a_snapshot, a_leader_hands_over);
 
@@ -54,20 +58,26 @@ impl Transport for InMemory {
     }
 }
 
-struct Node {
-    id: u64,
+pub struct Node {
+    pub id: u64,
     dir: String,
     store: Store,
     lane: Option<Lane>,
-    slots: Option<Slots>,
+    pub slots: Option<Slots>,
+    /// Of a cluster over RPC: where it listens.
+    pub addr: Option<SocketAddr>,
+    pub pool: Option<Rc<Pool>>,
+    pub server: Option<Server>,
 }
 
-struct Cluster {
+pub struct Cluster {
     net: Net,
-    nodes: Vec<Node>,
+    /// Over RPC, on this address; otherwise in memory.
+    rpc: Option<IpAddr>,
+    pub nodes: Vec<Node>,
 }
 
-const SLOT: u32 = 3;
+pub const SLOT: u32 = 3;
 
 fn options() -> Options {
     Options {
@@ -81,13 +91,14 @@ fn options() -> Options {
 }
 
 impl Cluster {
-    async fn new(place: &Place, count: u64) -> Self {
-        let mut cluster = Self { net: Rc::default(), nodes: Vec::new() };
+    pub async fn new(place: &Place, count: u64, rpc: Option<IpAddr>) -> Self {
+        let mut cluster = Self { net: Rc::default(), rpc, nodes: Vec::new() };
         for id in 1..=count {
             let dir = format!("{}/{id}", place.dir);
             let made = Dir::create(&dir).await.expect("a directory");
             Lane::create(&made, Owner::default(), 0, 1 << 20).await.expect("a lane");
-            cluster.nodes.push(Node { id, store: place.store(&dir), dir, lane: None, slots: None });
+            let (store, addr) = (place.store(&dir), rpc.map(|ip| SocketAddr::new(ip, 0)));
+            cluster.nodes.push(Node { id, store, dir, lane: None, slots: None, addr, pool: None, server: None });
         }
         for at in 0..count as usize {
             cluster.start(at).await;
@@ -95,20 +106,51 @@ impl Cluster {
         cluster
     }
 
-    async fn start(&mut self, at: usize) {
+    pub async fn start(&mut self, at: usize) {
+        let pool = self.rpc.map(|_| Rc::new(self.pool(at)));
+        let transport: Rc<dyn Transport> = match &pool {
+            Some(pool) => pool.clone(),
+            None => Rc::new(InMemory(self.net.clone())),
+        };
         let node = &mut self.nodes[at];
         let log = LogOptions { keep_free: 0, ahead: 1, reserve: 1, segments_max: 16, ..LogOptions::default() };
         let lane_options = LaneOptions { log, partitions: 4, ballast: 0, ..LaneOptions::default() };
         let dir = Dir::open(&node.dir).await.expect("it is there");
         let (lane, _) = Lane::open(&dir, node.store.clone(), lane_options).await.expect("it opens");
-        let slots = Slots::new(NodeId(node.id), Rc::new(InMemory(self.net.clone())), options()).expect("fine options");
+        let slots = Slots::new(NodeId(node.id), transport, options()).expect("fine options");
         slots.open(SLOT, &lane, Rc::new(Words)).await.expect("it opens");
         self.net.borrow_mut().insert(node.id, slots.clone());
-        (node.lane, node.slots) = (Some(lane), Some(slots));
+        (node.lane, node.slots, node.pool) = (Some(lane), Some(slots), pool);
+        if self.rpc.is_some() {
+            self.listen(at);
+        }
     }
 
-    async fn stop(&mut self, at: usize) {
+    /// What a node calls those with that have begun to listen.
+    fn pool(&self, at: usize) -> Pool {
+        let pool = Pool::new(Identity::new(CLUSTER, self.nodes[at].id), Limits::default(), backoff());
+        for other in self.nodes.iter().filter(|other| other.id != self.nodes[at].id) {
+            other.addr.filter(|addr| addr.port() != 0).into_iter().for_each(|addr| pool.set(other.id, addr));
+        }
+        pool
+    }
+
+    /// Serves a node's groups by RPC, where it did before, and tells the others.
+    pub fn listen(&mut self, at: usize) {
+        let Node { id, slots, addr, .. } = &self.nodes[at];
+        let raft = Rc::new(slots.clone().expect("it runs"));
+        let services = Services { raft, ..fake::services(&Rc::default()) };
+        let server = fake::start_at(addr.expect("it is over RPC"), *id, Limits::default(), services);
+        let (id, addr) = (*id, server.local_addr());
+        (self.nodes[at].addr, self.nodes[at].server) = (Some(addr), Some(server));
+        for other in self.nodes.iter().filter(|other| other.id != id) {
+            other.pool.iter().for_each(|pool| pool.set(id, addr));
+        }
+    }
+
+    pub async fn stop(&mut self, at: usize) {
         let node = &mut self.nodes[at];
+        node.server = None;
         self.net.borrow_mut().remove(&node.id);
         node.slots.take().expect("it runs").close().await;
         let lane = node.lane.take().expect("it runs");
@@ -118,7 +160,7 @@ impl Cluster {
     }
 
     /// Has a command applied by whoever leads.
-    async fn propose(&self, command: &str) -> Vec<u8> {
+    pub async fn propose(&self, command: &str) -> Vec<u8> {
         for _ in 0..400 {
             for node in &self.nodes {
                 let Some(slots) = &node.slots else { continue };
@@ -133,14 +175,14 @@ impl Cluster {
         panic!("nobody leads")
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub fn leader(&self) -> Option<usize> {
         let leads =
             |node: &Node| node.slots.as_ref().is_some_and(|slots| slots.status(SLOT).is_ok_and(|it| it.is_leader));
         self.nodes.iter().position(leads)
     }
 
     /// The rows of a node when it has caught up with this entry.
-    async fn rows(&self, at: usize, applied: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    pub async fn rows(&self, at: usize, applied: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let slots = self.nodes[at].slots.as_ref().expect("it runs");
         for _ in 0..800 {
             if slots.status(SLOT).expect("it is open").applied >= Some(applied) {
@@ -160,7 +202,7 @@ impl Cluster {
         read.expect("it is open").expect("it is readable")
     }
 
-    async fn applied(&self) -> u64 {
+    pub async fn applied(&self) -> u64 {
         for _ in 0..400 {
             if let Some(leader) = self.leader() {
                 let slots = self.nodes[leader].slots.as_ref().expect("it leads");
@@ -174,12 +216,12 @@ impl Cluster {
     }
 }
 
-fn ids(ids: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
+pub fn ids(ids: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
     ids.into_iter().map(NodeId).collect()
 }
 
 async fn begin(place: &Place, count: u64) -> Cluster {
-    let cluster = Cluster::new(place, count).await;
+    let cluster = Cluster::new(place, count, None).await;
     let slots = cluster.nodes[0].slots.as_ref().expect("it runs");
     slots.create(SLOT, &ids(1..=3)).await.expect("it begins");
     cluster

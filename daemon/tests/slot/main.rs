@@ -1,6 +1,19 @@
-//! Slots: openraft's own suites for the runtime and the storage, and groups on real files.
+//! Slots: openraft's own suites for the runtime and the storage, and groups on real files, in memory and over RPC.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests of real machines need the real thing to compare with"
+)]
 
 mod drivers;
+#[allow(dead_code, reason = "shared with the tests of RPC")]
+#[path = "../rpc/fake.rs"]
+mod fake;
 mod group;
+#[allow(dead_code, unused_imports, unused_macros, reason = "shared with other tests")]
+#[path = "../../../io/tests/conformance/harness.rs"]
+mod harness;
+mod over_rpc;
 mod runtime;
 mod storage;
