@@ -434,6 +434,31 @@ fn a_segment_of_drops_is_compacted_into_as_little_room() {
     });
 }
 
+/// Each entry was waited for alone, so that a vote needn't wait long for its slot, and each had a block of its own: a segment
+/// of small entries was never worth its copy, and yet copied again and again (simulation: lane, seed 3).
+#[test]
+fn a_segment_of_entries_is_compacted_into_as_little_room() {
+    with_lane(|place| async move {
+        let lane = &place.open().await;
+        put(lane, b"begins a segment").await;
+        let segment = lane.log().head_segment();
+        for from in (1..=2_000).step_by(500) {
+            let entries = (from..from + 500).map(|index| (1, index, content(index, 64).into())).collect();
+            lane.append_raft(7, entries).await.expect("appended");
+        }
+        while lane.log().head_segment() == segment {
+            put(lane, &content(9_001 + lane.status().counts.puts, 300_000)).await;
+        }
+        lane.commit().await.expect("committed");
+        let before = lane.status().log.batch_bytes;
+        let done = lane.compact(segment).await.expect("compacted");
+        let written = lane.status().log.batch_bytes - before;
+        assert!(done.is_freed && done.copied >= 2_000, "{done:?}");
+        assert!(written < done.copied_bytes * 5 / 4 + (64 << 10), "{written} written for {done:?}");
+        assert_eq!(lane.read_raft(7, 1..=2_000).await.expect("read").len(), 2_000);
+    });
+}
+
 #[test]
 fn scrub_finds_what_rotted_and_a_put_repairs_it() {
     with_lane(|place| async move {

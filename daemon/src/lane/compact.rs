@@ -91,11 +91,6 @@ impl Actor for Compact {
     }
 }
 
-/// A slot's records have one claim, and a vote must not wait for it while a compaction pays for its next piece.
-fn is_of_slot(kind: Kind) -> bool {
-    matches!(kind, Kind::RaftEntry | Kind::RaftState)
-}
-
 impl Lane {
     /// The segments that are worth compacting, best first: where most room is won for the bytes that must be copied, the
     /// older the better. What the actor would do, without doing it.
@@ -150,7 +145,13 @@ impl Lane {
         let (mut copies, mut settled_bytes) = (Underway::default(), 0);
         let mut records = Paced::new(self.0.log.scan(segment, None)?, pay);
         loop {
-            let found = match records.next().await? {
+            // Neither a put nor a vote must wait for a claim while this pays.
+            let let_go = async || {
+                copies.settle().await?;
+                settled_bytes = done.copied_bytes;
+                Ok(())
+            };
+            let found = match records.next(let_go).await? {
                 Next::Step(Step::Record(found)) => found,
                 Next::Step(Step::Damage(damage)) => {
                     done.damage.push(damage);
@@ -177,9 +178,6 @@ impl Lane {
             }
             // It may have been dropped or moved while its id was waited for.
             if !self.is_needed(&found)? {
-                if is_of_slot(found.kind) {
-                    copies.settle().await?;
-                }
                 continue;
             }
             let mut found = found;
@@ -207,8 +205,7 @@ impl Lane {
             let record = Record { kind: found.kind, id: found.id, payload: Payload::Bytes(found.payload) };
             copies.pending.push_back(self.0.log.submit(record, Room::Reserve).await?);
             let (count, bytes) = (copies.pending.len(), done.copied_bytes - settled_bytes);
-            let is_enough = count >= COPIES_MAX || count >= COPIES && bytes >= COPIES_BYTES;
-            if is_enough || is_of_slot(found.kind) {
+            if count >= COPIES_MAX || count >= COPIES && bytes >= COPIES_BYTES {
                 copies.settle().await?;
                 settled_bytes = done.copied_bytes;
             }

@@ -8,7 +8,10 @@ use crate::actor::{Rate, Stopped};
 /// What compaction and scrub may read each second unless they are told otherwise. Compaction writes at most as much.
 pub const BYTES_PER_SECOND: Rate = Rate::PerSecond(64 << 20);
 
-/// Reads all records of a segment in order and pays for each piece that was read.
+/// What is paid for at once, but for batches that are longer. Who pays a batch at a time waits between any two records.
+const PIECE: u64 = 1 << 20;
+
+/// Reads all records of a segment in order and pays for it in pieces.
 pub struct Paced<P> {
     scanner: Scanner,
     pay: P,
@@ -35,14 +38,21 @@ impl<P: AsyncFn(u64) -> Result<(), Stopped>> Paced<P> {
         self.scanner.offset() as u64
     }
 
-    pub async fn next(&mut self) -> Result<Next, LaneError> {
+    /// What comes next. If it must be paid for, which may take long, `before_paying` is run first: it lets go of what
+    /// others wait for.
+    pub async fn next(
+        &mut self,
+        before_paying: impl AsyncFnOnce() -> Result<(), LaneError>,
+    ) -> Result<Next, LaneError> {
         let Some(step) = self.scanner.next().await? else { return Ok(Next::End) };
-        let ahead = self.offset();
-        if ahead > self.paid {
-            if (self.pay)(ahead - self.paid).await.is_err() {
+        let unpaid = self.offset().saturating_sub(self.paid);
+        if unpaid > 0 {
+            before_paying().await?;
+            let piece = unpaid.max(PIECE.min((self.scanner.end() as u64).saturating_sub(self.paid)));
+            if (self.pay)(piece).await.is_err() {
                 return Ok(Next::Stopped);
             }
-            self.paid = ahead;
+            self.paid += piece;
         }
         Ok(Next::Step(step))
     }

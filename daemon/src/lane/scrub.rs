@@ -102,7 +102,7 @@ impl Lane {
         let mut scrubbed = Scrubbed::default();
         let mut records = Paced::new(self.0.log.scan(segment, None)?, pay);
         loop {
-            match records.next().await? {
+            match records.next(async || Ok(())).await? {
                 Next::Step(Step::Record(found)) => {
                     scrubbed.records += 1;
                     let id = ChunkId(found.id);

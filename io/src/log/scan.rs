@@ -333,6 +333,11 @@ impl Scanner {
         self.chain.offset
     }
 
+    /// Where it ends at the latest, in bytes of the segment.
+    pub fn end(&self) -> usize {
+        self.end
+    }
+
     /// The next record or damage; `None` at the end of the segment.
     ///
     /// # Errors
