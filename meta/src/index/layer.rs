@@ -2,9 +2,9 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::collections::btree_map;
-use std::ops::Bound;
+use std::collections::{BTreeMap, HashMap, btree_map};
+use std::hash::{BuildHasher, Hasher};
+use std::ops::{Bound, RangeBounds};
 
 use super::table::Table;
 
@@ -15,12 +15,11 @@ pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 const INLINE: usize = 38;
 
 /// Bytes that are mostly short.
+#[derive(Clone)]
 pub(super) enum Small {
     Inline { length: u8, bytes: [u8; INLINE] },
     Heap(Box<[u8]>),
 }
-
-const _: () = assert!(size_of::<Small>() == 40 && size_of::<Option<Small>>() == 40);
 
 impl Small {
     fn new(from: &[u8]) -> Self {
@@ -73,8 +72,36 @@ impl Ord for Small {
     }
 }
 
-/// `None` stands for a key that is deleted.
-type Entries = BTreeMap<Small, Option<Small>>;
+/// What a layer has of a key.
+#[derive(Clone)]
+enum Change {
+    Value(Small),
+    Deleted,
+}
+
+impl Change {
+    fn new(value: Option<&[u8]>) -> Self {
+        value.map_or(Self::Deleted, |value| Self::Value(Small::new(value)))
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        match self {
+            Self::Value(value) => Some(value.as_slice()),
+            Self::Deleted => None,
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Value(value) => value.heap_bytes(),
+            Self::Deleted => 0,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Small>() == 40 && size_of::<Change>() == 40);
+
+type Entries = BTreeMap<Small, Change>;
 
 /// What a layer says of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,118 +118,136 @@ const ENTRY_BYTES: usize = 2 * size_of::<Small>() * 3 / 2;
 /// Updates of all tables; a later one of a key replaces an earlier one.
 #[derive(Default)]
 pub(super) struct Layer {
+    /// All but chunks.
     tables: [Entries; Table::ALL.len()],
-    /// Which chunks are surely not here: a layer has few of a lane's chunks, and a search in vain costs a third to a half
-    /// of one in LMDB.
-    chunks: Filter,
+    chunks: Chunks,
     heap_bytes: usize,
 }
 
 impl Layer {
     pub(super) fn entries(&self) -> usize {
-        self.tables.iter().map(BTreeMap::len).sum()
+        self.tables.iter().map(BTreeMap::len).sum::<usize>() + self.chunks.count
     }
 
     /// The memory it holds, about.
     pub(super) fn bytes(&self) -> usize {
-        self.entries() * ENTRY_BYTES + self.heap_bytes + self.chunks.bytes()
+        self.entries() * ENTRY_BYTES + self.heap_bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tables.iter().all(BTreeMap::is_empty)
+        self.entries() == 0
     }
 
     /// `None` for the value: the key is deleted.
     pub(super) fn put(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
-        let entries = &mut self.tables[table as usize];
-        let (key, value) = (Small::new(key), value.map(Small::new));
-        if table == Table::Chunks && !self.chunks.add(key.as_slice()) {
-            let keys = entries.keys().map(Small::as_slice).chain([key.as_slice()]);
-            self.chunks = Filter::with(2 * (entries.len() + 1), keys);
+        let change = Change::new(value);
+        let added = change.heap_bytes();
+        if let (Table::Chunks, Ok(name)) = (table, key.try_into()) {
+            let before = self.chunks.put(name, change);
+            self.heap_bytes = self.heap_bytes + added - before.as_ref().map_or(0, Change::heap_bytes);
+            return;
         }
-        let heap = |value: &Option<Small>| value.as_ref().map_or(0, Small::heap_bytes);
-        let added = heap(&value);
-        match entries.entry(key) {
+        match self.tables[table as usize].entry(Small::new(key)) {
             btree_map::Entry::Vacant(vacant) => {
                 self.heap_bytes += added + vacant.key().heap_bytes();
-                vacant.insert(value);
+                vacant.insert(change);
             }
             btree_map::Entry::Occupied(mut occupied) => {
-                self.heap_bytes = self.heap_bytes + added - heap(&occupied.insert(value));
+                self.heap_bytes = self.heap_bytes + added - occupied.insert(change).heap_bytes();
             }
         }
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Says<'_> {
-        let entries = &self.tables[table as usize];
-        if entries.is_empty() || table == Table::Chunks && !self.chunks.may_have(key) {
-            return Says::Nothing;
-        }
-        match entries.get(key) {
-            Some(Some(value)) => Says::Value(value.as_slice()),
-            Some(None) => Says::Deleted,
+        let entry = if table == Table::Chunks { self.chunks.get(key) } else { self.tables[table as usize].get(key) };
+        match entry {
+            Some(Change::Value(value)) => Says::Value(value.as_slice()),
+            Some(Change::Deleted) => Says::Deleted,
             None => Says::Nothing,
         }
     }
 
     /// The entries of a table within bounds, which must not be the wrong way round.
-    pub(super) fn range(
-        &self,
+    pub(super) fn range<'l>(
+        &'l self,
         table: Table,
-        bounds: Bounds<'_>,
-    ) -> impl DoubleEndedIterator<Item = (&[u8], Option<&[u8]>)> {
-        let range = self.tables[table as usize].range::<[u8], _>(bounds);
-        range.map(|(key, value)| (key.as_slice(), value.as_ref().map(Small::as_slice)))
+        bounds: Bounds<'l>,
+    ) -> impl DoubleEndedIterator<Item = (&'l [u8], Option<&'l [u8]>)> {
+        let chunks = (table == Table::Chunks).then(|| self.chunks.range(bounds));
+        let others = self.tables[table as usize].range::<[u8], _>(bounds);
+        let others = others.map(|(key, change)| (key.as_slice(), change.value()));
+        chunks.into_iter().flatten().chain(others)
     }
 }
 
-/// A Bloom filter with two probes. Chunks' names are hashes already, so their bytes are the probes.
-#[derive(Default)]
-struct Filter {
-    words: Vec<u64>,
-    /// How many keys it may yet take before it is too full to be of use.
-    room: usize,
+type Name = [u8; 32];
+
+/// Chunks by name: every put and get of a chunk asks for one of them, few ask for them in order. So they are hashed, in
+/// parts by the first byte of the name, of which a range sorts those that it comes to; small parts also grow without
+/// holding up the core.
+struct Chunks {
+    parts: Vec<HashMap<Name, Change, NameHash>>,
+    count: usize,
 }
 
-/// So that one search in vain of seventy is made after all.
-const BITS_PER_KEY: usize = 16;
+const PARTS: usize = 1 << u8::BITS;
 
-impl Filter {
-    fn with<'a>(room: usize, keys: impl Iterator<Item = &'a [u8]>) -> Self {
-        let room = room.next_power_of_two().max(1024);
-        let mut filter = Self { words: vec![0; room * BITS_PER_KEY / 64], room };
-        keys.for_each(|key| {
-            filter.add(key);
-        });
-        filter
+impl Default for Chunks {
+    fn default() -> Self {
+        Self { parts: vec![HashMap::default(); PARTS], count: 0 }
+    }
+}
+
+impl Chunks {
+    fn put(&mut self, name: Name, change: Change) -> Option<Change> {
+        let before = self.parts[usize::from(name[0])].insert(name, change);
+        self.count += usize::from(before.is_none());
+        before
     }
 
-    fn bytes(&self) -> usize {
-        self.words.len() * 8
+    fn get(&self, name: &[u8]) -> Option<&Change> {
+        let name: &Name = name.try_into().ok()?;
+        self.parts[usize::from(name[0])].get(name)
     }
 
-    /// Where the probes of a key are; not its first bytes, which a lane's share of partitions may have in common.
-    fn probes(&self, key: &[u8]) -> [(usize, u64); 2] {
-        let bytes = key.get(8..24).unwrap_or(&[0; 16]);
-        let probe = |from: usize| {
-            let number = u64::from_le_bytes(bytes[from..from + 8].try_into().unwrap_or_default());
-            ((number >> 6) as usize & (self.words.len() - 1), 1 << (number & 63))
+    fn range<'l>(&'l self, bounds: Bounds<'l>) -> impl DoubleEndedIterator<Item = (&'l [u8], Option<&'l [u8]>)> {
+        let first = |bound: Bound<&[u8]>, otherwise| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => key.first().map_or(0, |byte| usize::from(*byte)),
+            Bound::Unbounded => otherwise,
         };
-        [probe(0), probe(8)]
+        let parts = first(bounds.0, 0)..=first(bounds.1, PARTS - 1);
+        parts.flat_map(move |part| {
+            let within =
+                self.parts[part].iter().filter(move |(name, _)| RangeBounds::<[u8]>::contains(&bounds, &name[..]));
+            let mut sorted: Vec<(&Name, &Change)> = within.collect();
+            sorted.sort_unstable_by_key(|(name, _)| *name);
+            sorted.into_iter().map(|(name, change)| (&name[..], change.value()))
+        })
     }
+}
 
-    /// `false`: it is full.
-    fn add(&mut self, key: &[u8]) -> bool {
-        if self.room == 0 {
-            return false;
+/// A chunk's name is a hash already: some of its bytes are taken, but not the first, which one part has in common.
+#[derive(Clone, Copy, Default)]
+struct NameHash(u64);
+
+impl BuildHasher for NameHash {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl Hasher for NameHash {
+    fn write(&mut self, bytes: &[u8]) {
+        // Arrays tell their length first; that says nothing.
+        if let Some(bytes) = bytes.get(8..16) {
+            self.0 = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
         }
-        self.room -= 1;
-        self.probes(key).into_iter().for_each(|(word, bit)| self.words[word] |= bit);
-        true
     }
 
-    fn may_have(&self, key: &[u8]) -> bool {
-        !self.words.is_empty() && self.probes(key).into_iter().all(|(word, bit)| self.words[word] & bit != 0)
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -219,16 +264,33 @@ mod tests {
     }
 
     #[test]
-    fn no_chunk_is_hidden_by_the_filter() {
+    fn chunks_are_found_by_name_and_shown_in_order() {
         let mut layer = Layer::default();
-        for number in 0..5000 {
-            layer.put(Table::Chunks, &name(number), Some(&number.to_le_bytes()));
+        let mut expected = BTreeMap::new();
+        for number in 0..5000_u64 {
+            let value = (number % 7 != 0).then(|| number.to_le_bytes());
+            layer.put(Table::Chunks, &name(number), value.as_ref().map(|value| &value[..]));
+            expected.insert(name(number).to_vec(), value.map(|value| value.to_vec()));
         }
-        for number in 0..5000 {
-            assert_eq!(layer.get(Table::Chunks, &name(number)), Says::Value(&number.to_le_bytes()));
+        assert_eq!((layer.entries(), layer.get(Table::Chunks, &name(5000))), (5000, Says::Nothing));
+        assert_eq!(layer.get(Table::Chunks, &name(7)), Says::Deleted);
+        assert_eq!(layer.get(Table::Chunks, &name(8)), Says::Value(&8_u64.to_le_bytes()));
+        let (low, high) = (name(17).min(name(99)), name(17).max(name(99)));
+        let bounds = [
+            (Bound::Unbounded, Bound::Unbounded),
+            (Bound::Included(&low[..]), Bound::Excluded(&high[..])),
+            (Bound::Excluded(&low[..]), Bound::Included(&high[..])),
+            (Bound::Included(&low[..8]), Bound::Excluded(&high[..8])),
+            (Bound::Unbounded, Bound::Excluded(&low[..1])),
+        ];
+        for bounds in bounds {
+            let seen = layer.range(Table::Chunks, bounds).map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
+            let seen: Vec<_> = seen.collect();
+            let wanted = expected.range::<[u8], _>(bounds).map(|(key, value)| (key.clone(), value.clone()));
+            assert!(seen.iter().cloned().eq(wanted), "{bounds:?}");
+            let backward = layer.range(Table::Chunks, bounds).rev().map(|(key, _)| key.to_vec());
+            assert!(backward.eq(seen.into_iter().rev().map(|(key, _)| key)), "{bounds:?} backward");
         }
-        let suspected = (5000..15000).filter(|number| layer.chunks.may_have(&name(*number))).count();
-        assert!(suspected < 1000, "{suspected} of 10000 strangers pass");
     }
 
     #[test]
