@@ -451,22 +451,41 @@ fn sync_entry(fd: &Arc<OwnedFd>) -> squeue::Entry {
 /// A write of the blocks one after the other, and what must be held for it.
 fn write_entry(fd: &Arc<OwnedFd>, blocks: Vec<Block>, offset: u64) -> (squeue::Entry, Hold) {
     let file = types::Fd(fd.as_raw_fd());
-    if let [block] = blocks.as_slice() {
-        let len = u32::try_from(block.len()).expect("blocks are smaller than 4 GiB");
-        let entry = if block.is_registered() {
-            opcode::WriteFixed::new(file, block.as_ptr(), len, 0).offset(offset).build()
+    let vector = vector_of(&blocks);
+    if let [one] = vector.as_slice() {
+        let (start, len) = (one.iov_base.cast_const().cast(), one.iov_len);
+        let len = u32::try_from(len).expect("one write has less than 4 GiB");
+        let entry = if blocks.iter().all(Block::is_registered) {
+            opcode::WriteFixed::new(file, start, len, 0).offset(offset).build()
         } else {
-            opcode::Write::new(file, block.as_ptr(), len).offset(offset).build()
+            opcode::Write::new(file, start, len).offset(offset).build()
         };
         return (entry, Hold::Write(blocks, fd.clone()));
     }
-    let vector: Vec<libc::iovec> = blocks
-        .iter()
-        .map(|block| libc::iovec { iov_base: block.as_ptr().cast_mut().cast(), iov_len: block.len() })
-        .collect();
     let count = u32::try_from(vector.len()).expect("fewer blocks than IOV_MAX");
     let entry = opcode::Writev::new(file, vector.as_ptr(), count).offset(offset).build();
     (entry, Hold::WriteVectored(blocks, vector, fd.clone()))
+}
+
+/// Where the blocks lie; neighbours within the registered arena are one piece of memory.
+fn vector_of(blocks: &[Block]) -> Vec<libc::iovec> {
+    let mut vector: Vec<libc::iovec> = Vec::with_capacity(blocks.len());
+    let mut is_last_registered = false;
+    for block in blocks {
+        let start: *mut libc::c_void = block.as_ptr().cast_mut().cast();
+        match vector.last_mut() {
+            Some(last)
+                if is_last_registered
+                    && block.is_registered()
+                    && last.iov_base.wrapping_byte_add(last.iov_len) == start =>
+            {
+                last.iov_len += block.len();
+            }
+            _ => vector.push(libc::iovec { iov_base: start, iov_len: block.len() }),
+        }
+        is_last_registered = block.is_registered();
+    }
+    vector
 }
 
 /// A file operation, from its entry to its result. Dropped early, it goes on unheard.

@@ -177,6 +177,8 @@ impl Writer {
         for _ in 0..FILLS {
             fills.push(block::alloc(FILL).await?);
         }
+        // Taken from the end: neighbours in memory in their order, which are written as one.
+        fills.reverse();
         let state = State {
             segment: None,
             tail: 0,
@@ -519,7 +521,8 @@ impl State {
     fn give_back(&mut self, batch: &Batch) {
         self.in_flight = self.in_flight.saturating_sub(batch.weight);
         self.batches -= 1;
-        self.lent.extend(batch.packed.iter().cloned());
+        // In the order in which they were made: see `Writer::new`.
+        self.lent.extend(batch.packed.iter().rev().cloned());
     }
 
     /// Memory to pack into: what was given back last, as it is in the processor's cache yet.

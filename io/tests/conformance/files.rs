@@ -96,6 +96,15 @@ fn blocks_are_written_one_after_the_other() -> Program {
             let back = file.read_at(n as u64 * 4096, 4096).await.expect("read");
             assert!(back[..] == block[..], "block {n}");
         }
+        // Neighbours in memory, all in order, all the other way round, and with parts left out.
+        let some: Vec<Block> = join_all((0..4).map(|n| pattern(8 * KIB, n + 9))).await;
+        let backward: Vec<Block> = some.iter().rev().cloned().collect();
+        let parts: Vec<Block> = some.iter().map(|block| block.slice(..4096)).collect();
+        for blocks in [some, backward, parts] {
+            file.write_vectored_at(blocks.clone(), 4096).await.expect("written");
+            let written: Vec<u8> = blocks.iter().flat_map(|block| block.to_vec()).collect();
+            assert!(file.read_at(4096, written.len()).await.expect("read")[..] == written[..]);
+        }
         file.write_vectored_at(Vec::new(), 0).await.expect("nothing is easily written");
     })
 }
