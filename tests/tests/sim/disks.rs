@@ -21,9 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use cairn_daemon::actor::{Registry, Schedule, Spec};
 use cairn_daemon::disks::{Disks, DisksError, Format, Hub, LaneState, Options, Settle, Status, Uid, format};
-use cairn_daemon::lane::{Lane, LaneError, Options as LaneOptions};
-use cairn_io::log::{LogError, Options as LogOptions, Payload, Prewrite, ReadError};
-use cairn_io::sim::{DiskConfig, Fault, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
+use cairn_daemon::lane::{Lane, LaneError};
+use cairn_io::log::{LogError, Payload, ReadError};
+use cairn_io::sim::{DiskConfig, Fault, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
 use cairn_io::task::{self, Class};
 use cairn_io::time::{self, sleep};
 use cairn_io::{CoreId, Shutdown};
@@ -32,7 +32,8 @@ use cairn_placement::PartitionId;
 
 use crate::harness::{Outcome, millis, plan_rng};
 use crate::lane::books::{Books as ChunkBooks, Known};
-use crate::lane::{CHUNKS, below, small};
+use crate::lane::life::small_options;
+use crate::lane::{CHUNKS, STORM, below, small};
 
 mod admin;
 mod life;
@@ -45,21 +46,9 @@ const SEGMENT: u32 = 256 << 10;
 const PARTITIONS: u32 = 4;
 
 pub fn plan(seed: u64) -> FaultPlan {
-    let kinds = [
-        FaultKind::PowerCut,
-        FaultKind::PowerCut,
-        FaultKind::Kill,
-        FaultKind::Kill,
-        FaultKind::Pause,
-        FaultKind::WriteErrors,
-        FaultKind::SyncErrors,
-        FaultKind::DiskFull,
-        FaultKind::SlowDisk,
-        FaultKind::ReadOnly,
-    ];
     let profile =
         Profile { lasting_max: millis(200), faults_max: 10, ..Profile::all(&[NODE], DISKS, millis(STORM_MS)) };
-    FaultPlan::random(&mut plan_rng(seed), &profile.only(&kinds))
+    FaultPlan::random(&mut plan_rng(seed), &profile.only(&STORM))
 }
 
 /// What is known of the node from outside.
@@ -130,29 +119,7 @@ impl Books {
     }
 
     fn options(&self) -> Options {
-        let prewrite = [Prewrite::Always, Prewrite::WhenSmall, Prewrite::Never][small(below(3))];
-        let log = LogOptions {
-            reserve: 2,
-            ahead: 1,
-            spare_max: 3,
-            segments_max: self.segments_max,
-            keep_free: 0,
-            batch_bytes: 32 << 10,
-            in_flight_bytes: 512 << 10,
-            prewrite,
-        };
-        let lane = LaneOptions {
-            log,
-            partitions: PARTITIONS,
-            commit_entries: small(5 + below(40)),
-            commit_bytes: 64 << 10 << below(4),
-            commit_every: millis(20 + below(100)),
-            cache_bytes: 64 << 10,
-            heads_bytes: 4 << 10,
-            touch_after: millis(1_000 * below(2)),
-            punch_min: 16 << 10,
-            ballast: 0,
-        };
+        let lane = small_options(self.segments_max);
         let memories = self.memories.clone();
         let index = move |path: &str| {
             let mut memories = memories.lock().unwrap_or_else(PoisonError::into_inner);

@@ -23,7 +23,7 @@ use cairn_placement::PartitionId;
 use crate::harness::{Outcome, millis, plan_rng};
 
 pub mod books;
-mod life;
+pub mod life;
 
 use books::Books;
 
@@ -36,19 +36,22 @@ pub const CHUNKS: u64 = 24;
 const NAMES: u64 = 6;
 const SLOTS: u32 = 2;
 
+/// What happens to a node and its disks, but for what rots or can't be read.
+pub const STORM: [FaultKind; 10] = [
+    FaultKind::PowerCut,
+    FaultKind::PowerCut,
+    FaultKind::Kill,
+    FaultKind::Kill,
+    FaultKind::Pause,
+    FaultKind::WriteErrors,
+    FaultKind::SyncErrors,
+    FaultKind::DiskFull,
+    FaultKind::SlowDisk,
+    FaultKind::ReadOnly,
+];
+
 pub fn plan(seed: u64) -> FaultPlan {
-    let mut kinds = vec![
-        FaultKind::PowerCut,
-        FaultKind::PowerCut,
-        FaultKind::Kill,
-        FaultKind::Kill,
-        FaultKind::Pause,
-        FaultKind::WriteErrors,
-        FaultKind::SyncErrors,
-        FaultKind::DiskFull,
-        FaultKind::SlowDisk,
-        FaultKind::ReadOnly,
-    ];
+    let mut kinds = STORM.to_vec();
     if seed.is_multiple_of(4) {
         kinds.push(FaultKind::ReadErrors);
     }

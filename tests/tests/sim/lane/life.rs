@@ -74,19 +74,20 @@ pub async fn live(books: Rc<Books>) -> Result<(), LaneError> {
     Err(LaneError::Log(LogError::Closed))
 }
 
-async fn open(books: &Rc<Books>, dir: &Dir, is_lost: bool) -> Result<(Lane, Recovered), LaneError> {
+/// A lane so small that a storm of seconds meets every limit, drawn anew for each life.
+pub fn small_options(segments_max: usize) -> Options {
     let prewrite = [Prewrite::Always, Prewrite::WhenSmall, Prewrite::Never][small(below(3))];
     let log = LogOptions {
         reserve: 2,
         ahead: 1,
         spare_max: 3,
-        segments_max: 16,
+        segments_max,
         keep_free: 0,
         batch_bytes: 32 << 10,
         in_flight_bytes: 512 << 10,
         prewrite,
     };
-    let options = Options {
+    Options {
         log,
         partitions: PARTITIONS,
         commit_entries: small(5 + below(40)),
@@ -96,8 +97,13 @@ async fn open(books: &Rc<Books>, dir: &Dir, is_lost: bool) -> Result<(Lane, Reco
         heads_bytes: 4 << 10,
         touch_after: millis(1_000 * below(2)),
         punch_min: 16 << 10,
-        ballast: 64 << 10 << below(2) >> (below(2) * 20),
-    };
+        ballast: 0,
+    }
+}
+
+async fn open(books: &Rc<Books>, dir: &Dir, is_lost: bool) -> Result<(Lane, Recovered), LaneError> {
+    let mut options = small_options(16);
+    options.ballast = 64 << 10 << below(2) >> (below(2) * 20);
     let opened = Lane::open(dir, Store::Memory(books.memory.clone()), options).await;
     if let Err(error) = &opened {
         books.doing(format!("opening (index lost: {is_lost}): {error:?}"));
