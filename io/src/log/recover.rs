@@ -15,7 +15,8 @@
 //! | a batch that was cut off and is there again | the next segment begins with a restart that names its number | no part of the chain |
 //! | two files of one segment | their headers | the later sequence number counts, the other is freed; equal ones: left alone and reported |
 //! | what an earlier start wrote and may have failed to sync | marks of batches that were cut off, headers of freed files | written again and synced |
-//! | a block that can't be read at the end, or in the header or proof that decides | the disk says so | not opened: it may hold what was answered |
+//! | a block that can't be read at the end, or in the header or proof that decides | the disk says so, twice | not opened: it may hold what was answered |
+//! | a block that can't be read in synced data | the same | if it can only be a chunk's payload: as a bad payload; else not opened: it may hold a drop or a vote, which the index made now would forget for good. Offline: as damage |
 //! | whole batches at the end, without proof | no header behind says that they were synced | written again and synced, then relied on |
 //! | a file that is named as a segment and is none | neither header nor batch | reported and left alone |
 //! | index ahead of the log | its position's segment is not there | not opened: the index must be rebuilt |
@@ -442,6 +443,9 @@ impl<'a> Recovery<'a> {
                             refuse_unreadable(&chain.source, &range)?;
                             return Ok(true);
                         }
+                        for part in &parts {
+                            self.refuse_unread(chain, &unaccounted(part, offset))?;
+                        }
                     }
                     self.apply(&parts, &header, offset, &bytes);
                     chain.pass(&header);
@@ -455,15 +459,18 @@ impl<'a> Recovery<'a> {
                     cut_at = Ok(cut_at?);
                     let Some((offset, header)) = chain.find_next().await? else {
                         self.nothing_behind = chain.marks.is_empty().then_some((chain.segment, chain.offset));
+                        let range = chain.offset..chain.offset + BLOCK;
                         if next.is_none() || !self.is_proven(at, at.sequence).await? {
-                            refuse_unreadable(&chain.source, &(chain.offset..chain.offset + BLOCK))?;
+                            refuse_unreadable(&chain.source, &range)?;
                         }
+                        self.refuse_unread(chain, &range)?;
                         return Ok(false);
                     };
                     if !self.is_proven(at, at.sequence).await? {
                         refuse_unreadable(&chain.source, &(chain.offset..chain.offset + BLOCK))?;
                         return Ok(true);
                     }
+                    self.refuse_unread(chain, &(chain.offset..offset))?;
                     let sequences = at.sequence..header.first;
                     let bytes = chain.offset as u64..offset as u64;
                     self.damage.push(Damage { segment: chain.segment, bytes, sequences, what: What::Batch });
@@ -472,6 +479,20 @@ impl<'a> Recovery<'a> {
                 }
             }
         }
+    }
+
+    /// What the disk can't read now it may read at the next start; an index made without it would be wrong for good. Who only
+    /// looks is told of it as damage.
+    fn refuse_unread(&self, chain: &Chain, range: &Range<usize>) -> Result<(), LogError> {
+        if self.is_read_only || !chain.source.is_unreadable(range) {
+            return Ok(());
+        }
+        let message = format!(
+            "the disk can't read a part of the log (segment {}, bytes {} to {}) that may say what was dropped or voted \
+             for: try again; if it stays so, run `cairn fsck --rebuild` on the lane, which makes its index without that part",
+            chain.segment, range.start, range.end
+        );
+        Err(io::Error::other(message).into())
     }
 
     fn apply(&mut self, parts: &[Part<'_>], batch: &BatchHeader, offset: usize, bytes: &bytes::Bytes) {
@@ -611,6 +632,17 @@ impl<'a> Recovery<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// The bytes of which nobody can tell what they were, given a part of the batch at `offset`. A chunk whose header is there is
+/// known, however bad its payload.
+fn unaccounted(part: &Part<'_>, offset: usize) -> Range<usize> {
+    match part {
+        Part::Record { header, .. } if header.kind == Kind::Chunk => 0..0,
+        Part::Record { is_whole: true, .. } => 0..0,
+        Part::Record { header, at, .. } => offset + at..offset + at + header.extent(*at),
+        Part::Lost { range, .. } => offset + range.start..offset + range.end,
     }
 }
 

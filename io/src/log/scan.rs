@@ -11,12 +11,16 @@ use futures_util::stream::FuturesOrdered;
 use super::format::{BLOCK, BatchHeader, CUT_OFF, HEADER, RECORD_ALIGN, RecordHeader, SegmentHeader, spans_match};
 use super::map::Source;
 use super::{Damage, FormatError, Id, Kind, Location, LogError, What};
+use crate::Block;
 use crate::fs::File;
+use crate::time::{self, Duration};
 
 /// Read with one call.
 const WINDOW: usize = 1 << 20;
 /// Windows that are read ahead.
 const AHEAD: usize = 3;
+/// After which a block that couldn't be read is read once more.
+const RETRY: Duration = Duration::from_millis(5);
 /// How far behind a batch that doesn't match the next one is looked for: more than can be under way at once.
 pub const LOOK_AHEAD: usize = 96 << 20;
 
@@ -134,7 +138,7 @@ async fn read(file: &File, at: usize, len: usize) -> (Bytes, Vec<Range<usize>>) 
     let (mut bytes, mut bad) = (BytesMut::with_capacity(len), Vec::new());
     for from in (at..at + len).step_by(BLOCK) {
         let len = BLOCK.min(at + len - from);
-        if let Ok(block) = file.read_at(from as u64, len).await {
+        if let Ok(block) = read_twice(file, from as u64, len).await {
             bytes.extend_from_slice(&block);
         } else {
             bad.push(from..from + len);
@@ -142,6 +146,15 @@ async fn read(file: &File, at: usize, len: usize) -> (Bytes, Vec<Range<usize>>) 
         }
     }
     (bytes.freeze(), bad)
+}
+
+/// Reads a block, and once more after a while if the disk fails: what recovery can't read keeps the lane from opening.
+async fn read_twice(file: &File, at: u64, len: usize) -> io::Result<Block> {
+    if let Ok(block) = file.read_at(at, len).await {
+        return Ok(block);
+    }
+    time::sleep(RETRY).await;
+    file.read_at(at, len).await
 }
 
 /// A whole batch, or what is where one should be.
@@ -303,29 +316,35 @@ pub struct Scanner {
     first: u64,
     /// What follows the last one, if that is known and until it was asked for.
     behind: Option<Behind>,
+    /// What is lost at the end was told.
+    is_over: bool,
     found: VecDeque<Step>,
 }
 
 impl Scanner {
     pub(super) fn new(chain: Chain, end: usize, first: u64, behind: Option<Behind>) -> Self {
-        Self { chain, end, first, behind, found: VecDeque::new() }
+        Self { chain, end, first, behind, is_over: false, found: VecDeque::new() }
     }
 
-    /// What is lost at the end of the segment, where nothing behind it there shows it.
+    /// What is lost at the end of the segment, where nothing behind it there shows it. Where what decides can't be read,
+    /// anything may be lost.
     async fn lost_at_end(&mut self) -> Result<Option<Step>, LogError> {
-        let Some(behind) = self.behind.take() else { return Ok(None) };
+        if std::mem::replace(&mut self.is_over, true) {
+            return Ok(None);
+        }
         let came = self.chain.expected.unwrap_or(self.first);
-        let before = match behind {
-            Behind::Sequence(sequence) => sequence,
-            Behind::Segment(file, next) => match first_batch(&file, &next, self.chain.salt).await {
-                // What can't be read tells nothing.
-                Err(LogError::Io(_)) => came,
-                batch => batch?.map_or(came, |batch| batch.restarts.unwrap_or(batch.first)),
+        let (from, to) = (self.chain.offset, self.end);
+        let (before, is_unread) = match self.behind.take() {
+            None => (came, self.chain.source.is_unreadable(&(from..to.min(from + BLOCK)))),
+            Some(Behind::Sequence(sequence)) => (sequence, false),
+            Some(Behind::Segment(file, next)) => match first_batch(&file, &next, self.chain.salt).await {
+                Err(LogError::Io(_)) => (came, true),
+                batch => (batch?.map_or(came, |batch| batch.restarts.unwrap_or(batch.first)), false),
             },
         };
-        let (segment, bytes) = (self.chain.segment, self.chain.offset as u64..self.end as u64);
-        let damage = Damage { segment, bytes, sequences: came..before, what: What::Batch };
-        Ok((came < before).then_some(Step::Damage(damage)))
+        let (segment, bytes) = (self.chain.segment, from as u64..to as u64);
+        let damage = Damage { segment, bytes, sequences: came..before.max(came), what: What::Batch };
+        Ok((came < before || is_unread).then_some(Step::Damage(damage)))
     }
 
     /// How far it has come, in bytes of the segment.

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use cairn_io::log::{LogError, Options as LogOptions, Payload, Prewrite, ReadErro
 use cairn_io::sim::{DiskConfig, Fault, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, Scars, World, WorldConfig};
 use cairn_io::task::{self, Class};
 use cairn_io::time::{self, sleep};
-use cairn_io::{block, rng};
+use cairn_io::{CoreId, block, rng};
 use cairn_meta::index::{ChunkId, Digest, Fault as CommitFault, Memory, Store};
 use cairn_placement::PartitionId;
 
@@ -24,6 +25,7 @@ use crate::harness::{Outcome, millis, plan_rng};
 
 pub mod books;
 pub mod life;
+mod stories;
 
 use books::Books;
 

@@ -151,19 +151,13 @@ fn ends_life(books: &Books, error: &LaneError) -> bool {
 async fn pin(books: &Rc<Books>, lane: &Lane) -> Result<(), LaneError> {
     for at in 0..small(CHUNKS) {
         let chunk = books.chunk(at);
-        let is_here = match lane.has(&chunk.id)? {
-            false if books.excuses_damage() && chunk.known == Known::Here => {
-                books.change(at, |chunk| chunk.known = Known::Either);
-                continue;
-            }
-            is_here => is_here,
-        };
+        let is_here = lane.has(&chunk.id)?;
+        if !is_here && chunk.known == Known::Here && may_be_bad(books, lane, &chunk.id)? {
+            books.change(at, |chunk| chunk.known = Known::Either);
+            continue;
+        }
         let should = if is_here { Known::Here } else { Known::Gone };
-        if chunk.known != Known::Either
-            && chunk.known != should
-            && !(books.excuses_damage() && should == Known::Gone)
-            && !(books.has_rotted() && should == Known::Here)
-        {
+        if chunk.known != Known::Either && chunk.known != should && !(books.has_rotted() && should == Known::Here) {
             let is_lost = books.is_rebuilding.get();
             books.broke(format!("after recovery chunk {at} is {should:?} and should be {:?} ({is_lost})", chunk.known));
         }
@@ -183,6 +177,11 @@ async fn pin(books: &Rc<Books>, lane: &Lane) -> Result<(), LaneError> {
         }
     }
     Ok(())
+}
+
+/// Whether it is no wonder that a chunk isn't there: what couldn't be read for a moment is withheld, never forgotten.
+fn may_be_bad(books: &Books, lane: &Lane, id: &ChunkId) -> Result<bool, LaneError> {
+    Ok(books.has_rotted() || books.excuses_damage() && lane.is_quarantined(id)?)
 }
 
 /// Everything the lane counts is what is there.
@@ -355,7 +354,7 @@ pub async fn check_get(books: &Rc<Books>, lane: &Lane, at: usize) -> Result<(), 
             Ok(())
         }
         Ok(None) => {
-            if sure == Some(true) && !books.excuses_damage() {
+            if sure == Some(true) && !books.has_rotted() {
                 books.broke(format!("chunk {at} is not there and should be"));
             }
             Ok(())
@@ -380,7 +379,8 @@ fn check_list(books: &Rc<Books>, lane: &Lane) -> Result<(), LaneError> {
     for at in 0..small(CHUNKS) {
         let chunk = books.chunk(at);
         let (sure, is_listed) = (books.sure(at, &chunk), listed.contains(&chunk.id));
-        if sure.is_some_and(|sure| sure != is_listed) && !books.excuses_damage() {
+        let is_withheld = !is_listed && may_be_bad(books, lane, &chunk.id)?;
+        if sure.is_some_and(|sure| sure != is_listed) && !is_withheld && !books.has_rotted() {
             books.broke(format!("chunk {at} is listed: {is_listed}, and there: {sure:?}"));
         }
     }
@@ -439,7 +439,7 @@ async fn check_record(books: &Rc<Books>, lane: &Lane, at: usize) -> Result<Optio
     if bytes.is_some_and(|bytes| bytes[..] != version_bytes(version.unwrap_or(0))) {
         books.broke(format!("record {at} is read with other bytes"));
     }
-    if !before.may_be.contains(&version) && !after.may_be.contains(&version) && !books.excuses_damage() {
+    if !before.may_be.contains(&version) && !after.may_be.contains(&version) && !books.has_rotted() {
         books.broke(format!("record {at} has version {version:?} and should have {:?}", after.may_be));
     }
     Ok(Some(version))
@@ -520,13 +520,12 @@ async fn check_slot(books: &Rc<Books>, lane: &Lane, slot: u32) -> Result<Option<
             }
             found.entries.insert(index, term);
         }
-        if found.entries.last_key_value().map(|(index, term)| (*term, *index)) != Some(last) && !books.excuses_damage()
-        {
+        if found.entries.last_key_value().map(|(index, term)| (*term, *index)) != Some(last) && !books.has_rotted() {
             books.broke(format!("the log of slot {slot} has a hole: {found:?}, and ends with {last:?}"));
         }
     }
     let may_be = books.slots.borrow()[slot as usize].may_be.clone();
-    if !may_be.contains(&found) && !books.excuses_damage() {
+    if !may_be.contains(&found) && !books.has_rotted() {
         books.broke(format!("slot {slot} has {found:?} and should have one of {may_be:?}"));
     }
     Ok(Some(found))
