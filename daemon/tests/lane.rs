@@ -548,6 +548,48 @@ fn a_full_lane_gives_and_frees_and_then_takes_again() {
     });
 }
 
+/// A slot's entries went on taking the reserve until compaction, which alone makes room, had nowhere to copy to: the lane
+/// stayed full for ever.
+#[test]
+fn entries_and_drops_leave_compaction_the_room_to_free_some() {
+    with_lane(|place| async move {
+        let log = LogOptions { segments_max: 6, ..options().log };
+        let lane = place.open_with(Options { log, ..options() }).await.0;
+        let mut ids = Vec::new();
+        loop {
+            // Too small for their room to be given back when they are dropped.
+            let bytes = content(ids.len() as u64, 60_000);
+            match lane.put(name(&bytes), payload(&bytes)).await {
+                Ok(_) => ids.push((name(&bytes), bytes)),
+                Err(error) => break assert!(error.is_no_room(), "{error}"),
+            }
+        }
+        for (id, _) in ids.iter().step_by(2) {
+            assert!(lane.drop_chunk(id).await.expect("dropped"));
+        }
+        lane.commit().await.expect("committed");
+        let entry = |index: u64| vec![(1, index, Bytes::from(content(index, 20_000)))];
+        let mut last = 0;
+        let refused = loop {
+            match lane.append_raft(1, entry(last + 1)).await {
+                Ok(()) => last += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(refused.is_no_room() && !refused.is_poisoned(), "{refused}");
+        let mut freed = 0;
+        while let Some(segment) = lane.compaction_plan().first().map(|planned| planned.segment) {
+            freed += u32::from(lane.compact(segment).await.expect("it has room").is_freed);
+        }
+        assert!(freed > 0, "{:?}", lane.status());
+        lane.append_raft(1, entry(last + 1)).await.expect("there is room again");
+        for (number, (id, bytes)) in ids.iter().enumerate() {
+            assert_eq!(get(&lane, id).await, (number % 2 == 1).then(|| Bytes::from(bytes.clone())));
+        }
+        assert_eq!(lane.read_raft(1, 1..=last + 1).await.expect("read").len() as u64, last + 1);
+    });
+}
+
 #[test]
 fn a_poisoned_lane_reads_and_does_not_write() {
     with_lane(|place| async move {

@@ -207,7 +207,7 @@ impl Lane {
     /// Drops a chunk; durable when this returns. False if it wasn't here.
     ///
     /// # Errors
-    /// Poisoned, or if the disk fails.
+    /// Poisoned, no room even in the reserve while compaction makes some, or if the disk fails.
     pub async fn drop_chunk(&self, id: &ChunkId) -> Result<bool, LaneError> {
         let claim = self.claim(id.0).await;
         self.check_poison()?;
@@ -220,7 +220,7 @@ impl Lane {
         };
         let drop = Drop { of: Kind::Chunk, segment: at.segment, offset: at.offset };
         let payload = Payload::Bytes(drop.encode().to_vec().into());
-        self.write(claim, Record { kind: Kind::Drop, id: id.0, payload }, Room::Reserve).await?;
+        self.write(claim, Record { kind: Kind::Drop, id: id.0, payload }, self.room_for_drops()).await?;
         self.0.cache.borrow_mut().remove(id);
         self.count(|counts| counts.drops += 1);
         if at.stored >= self.0.options.punch_min {

@@ -136,7 +136,7 @@ impl Lane {
     /// Writes into the log how far the index is: for people, and as a proof that all before was durable.
     pub(super) async fn note(&self, position: Position) -> Result<(), LaneError> {
         let payload = Payload::Bytes(encode_note(position).to_vec().into());
-        self.0.log.append(Record { kind: Kind::Checkpoint, id: NOTE, payload }, Room::Reserve).await?;
+        self.0.log.append(Record { kind: Kind::Checkpoint, id: NOTE, payload }, Room::Last).await?;
         Ok(())
     }
 

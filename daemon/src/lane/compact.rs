@@ -116,6 +116,12 @@ impl Lane {
         plans.into_iter().map(|(_, planned)| planned).collect()
     }
 
+    /// The last segment is compaction's, unless that has nothing to free: then only a drop can give it something.
+    pub(super) fn room_for_drops(&self) -> Room {
+        let is_last = self.0.log.segment_counts().1 <= 1;
+        if is_last && self.compaction_plan().is_empty() { Room::Last } else { Room::Reserve }
+    }
+
     /// Compacts one segment.
     ///
     /// # Errors
@@ -203,7 +209,7 @@ impl Lane {
             done.copied += 1;
             done.copied_bytes += u64::from(found.location.extent);
             let record = Record { kind: found.kind, id: found.id, payload: Payload::Bytes(found.payload) };
-            copies.pending.push_back(self.0.log.submit(record, Room::Reserve).await?);
+            copies.pending.push_back(self.0.log.submit(record, Room::Last).await?);
             let (count, bytes) = (copies.pending.len(), done.copied_bytes - settled_bytes);
             if count >= COPIES_MAX || count >= COPIES && bytes >= COPIES_BYTES {
                 copies.settle().await?;

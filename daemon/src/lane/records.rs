@@ -59,7 +59,7 @@ impl Lane {
     /// Drops a record by name; durable when this returns. False if it wasn't here.
     ///
     /// # Errors
-    /// Poisoned, or if the disk fails.
+    /// As [`Lane::drop_chunk`].
     pub async fn drop_named(&self, named: Named, id: &Id) -> Result<bool, LaneError> {
         let claim = self.claim(*id).await;
         self.check_poison()?;
@@ -67,7 +67,7 @@ impl Lane {
         let Some(at) = at else { return Ok(false) };
         let drop = Drop { of: named.kind(), segment: at.segment, offset: at.offset };
         let payload = Payload::Bytes(drop.encode().to_vec().into());
-        self.write(claim, Record { kind: Kind::Drop, id: *id, payload }, Room::Reserve).await?;
+        self.write(claim, Record { kind: Kind::Drop, id: *id, payload }, self.room_for_drops()).await?;
         Ok(true)
     }
 

@@ -86,7 +86,8 @@ pub type Apply = dyn Fn(&Entry<'_>);
 /// How a log is run. What is fixed when it is made stands in its [`Superblock`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Segments kept for drops, Raft records and compaction when there is no room for data any more: at least one.
+    /// Segments kept for drops, Raft records and compaction when there is no room for data any more: at least one. With two
+    /// or more, the last of them is compaction's alone.
     pub reserve: usize,
     /// Segments made ready beyond the reserve before they are needed: at least one.
     pub ahead: usize,
@@ -149,8 +150,11 @@ pub enum Prewrite {
 pub enum Room {
     /// Data: refused when only the reserve is left.
     Ordinary,
-    /// What must go on when the disk is full: drops, Raft records, compaction.
+    /// What must go on when the disk is full: drops, Raft records. Refused when only the last segment is left, or there
+    /// would be no room to free any.
     Reserve,
+    /// What frees segments: compaction, and what it takes to do without a segment.
+    Last,
 }
 
 /// A record to append.

@@ -126,7 +126,7 @@ impl Segments {
 
     /// Whether a record may be written at all, now.
     pub fn admits(&self, room: Room) -> Result<bool, LogError> {
-        if room == Room::Reserve || self.ready.borrow().len() >= self.options.reserve {
+        if self.ready.borrow().len() >= self.left_by(room) {
             return Ok(true);
         }
         self.bell.ring();
@@ -136,9 +136,8 @@ impl Segments {
     /// Takes a ready file as the segment with this number; `None` if one must be waited for.
     pub fn rotate(&self, number: u64, first: u64, room: Room) -> Result<Option<Rc<Segment>>, LogError> {
         let mut ready = self.ready.borrow_mut();
-        let least = if room == Room::Reserve { 0 } else { self.options.reserve };
         self.bell.ring();
-        if ready.len() <= least {
+        if ready.len() <= self.left_by(room) {
             return self.full.get().map_or(Ok(None), |why| Err(LogError::NoRoom(why)));
         }
         let slot = ready.pop_front().expect("there are more than none");
@@ -147,6 +146,16 @@ impl Segments {
             Rc::new(Segment { number, first, file: slot.file, slot: slot.number, punched, freeing: Cell::new(false) });
         self.live.borrow_mut().insert(number, segment.clone());
         Ok(Some(segment))
+    }
+
+    /// How many ready files are left to others.
+    fn left_by(&self, room: Room) -> usize {
+        match room {
+            Room::Ordinary => self.options.reserve,
+            // A reserve of one is everybody's: what is dropped must be said somewhere.
+            Room::Reserve => 1.min(self.options.reserve - 1),
+            Room::Last => 0,
+        }
     }
 
     /// What seeds the lane's checksums.

@@ -26,7 +26,7 @@ impl Lane {
         let Some((record, flushed)) = self.0.state.gather_flush(slot)? else {
             return Ok(self.slot_facts(slot)?.flushed);
         };
-        self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), &record).await?;
+        self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), &record, Room::Reserve).await?;
         underway.settle().await?;
         self.check_index()?;
         Ok(Some(flushed))
@@ -53,9 +53,10 @@ impl Lane {
         underway: &mut Underway,
         id: Id,
         record: &RowsRecord,
+        room: Room,
     ) -> Result<(), LaneError> {
         let payload = Payload::Bytes(record.encode().into());
-        underway.pending.push_back(self.0.log.submit(Record { kind: Kind::Rows, id, payload }, Room::Reserve).await?);
+        underway.pending.push_back(self.0.log.submit(Record { kind: Kind::Rows, id, payload }, room).await?);
         Ok(())
     }
 }

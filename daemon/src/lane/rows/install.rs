@@ -28,7 +28,7 @@ impl Lane {
         }
         let record = RowsRecord { what: What::Part, at: At::default(), members: Vec::new(), rows };
         let mut underway = Underway::default();
-        self.submit_rows(&mut underway, rows_id(slot, session, part), &record).await?;
+        self.submit_rows(&mut underway, rows_id(slot, session, part), &record, Room::Reserve).await?;
         underway.settle().await?;
         self.check_index()
     }
@@ -55,7 +55,7 @@ impl Lane {
         let mut underway = Underway::default();
         underway.claims.push(claim);
         let record = RowsRecord { what: What::End, at, members, rows: Vec::new() };
-        self.submit_rows(&mut underway, rows_id(slot, session, u32::MAX), &record).await?;
+        self.submit_rows(&mut underway, rows_id(slot, session, u32::MAX), &record, Room::Reserve).await?;
         underway.settle().await?;
         self.check_index()?;
         self.sweep_slot(slot).await

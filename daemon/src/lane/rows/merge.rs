@@ -46,6 +46,7 @@ impl Lane {
     /// any more. `freed` is a segment that is about to go.
     pub(in crate::lane) async fn carry_rows(&self, id: &Id, at: Location, freed: Option<u64>) -> Result<(), LaneError> {
         let (slot, number) = slot_and_number(id);
+        let room = if freed.is_some() { Room::Last } else { Room::Reserve };
         if is_end(id) {
             // Its parts mean nothing without it: they go first.
             let parts = self.0.state.rows_records(slot)?;
@@ -65,7 +66,7 @@ impl Lane {
         if self.0.state.with_facts(slot, |facts| facts.staging == Some(number))? {
             // Not the slot's yet: it stays what it is.
             let copy = Record { kind: Kind::Rows, id: *id, payload: Payload::Bytes(bytes) };
-            underway.pending.push_back(self.0.log.submit(copy, Room::Reserve).await?);
+            underway.pending.push_back(self.0.log.submit(copy, room).await?);
             underway.settle().await?;
             return self.check_index();
         }
@@ -76,16 +77,16 @@ impl Lane {
         let is_last = flushed.as_ref().is_some_and(|(last, _)| *last == record.at);
         let base = flush.as_ref().map(|(_, flushed)| flushed.clone()).or(flushed);
         if let Some((flush, _)) = &flush {
-            self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), flush).await?;
+            self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), flush, room).await?;
         }
         if let Some((at, members)) = base.filter(|_| is_last || !rows.is_empty()) {
             let carried = RowsRecord { what: What::Carried, at, members, rows };
-            self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), &carried).await?;
+            self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), &carried, room).await?;
         }
         let drop = Drop { of: Kind::Rows, segment: at.segment, offset: at.offset };
         let payload = Payload::Bytes(drop.encode().to_vec().into());
         let gone = Record { kind: Kind::Drop, id: *id, payload };
-        underway.pending.push_back(self.0.log.submit(gone, Room::Reserve).await?);
+        underway.pending.push_back(self.0.log.submit(gone, room).await?);
         underway.settle().await?;
         let extent = u64::from(at.extent);
         let forget = |facts: &mut SlotFacts| facts.record_bytes = facts.record_bytes.saturating_sub(extent);
