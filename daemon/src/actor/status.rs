@@ -27,7 +27,7 @@ pub struct Status {
     pub starts: u64,
     /// How often it panicked.
     pub panics: u64,
-    /// How often it failed: gave up with an error, or panicked.
+    /// How often it failed: gave up with an error, panicked, or went on without something.
     pub failures: u64,
     /// What it failed with last.
     pub last_failure: Option<String>,
@@ -105,6 +105,15 @@ impl StatusWriter {
             let since = progress.map_or_else(time::now, |progress| progress.since);
             *progress = Some(Progress { since, done, total });
         }
+    }
+
+    /// Says what couldn't be done, for an actor that goes on with the rest.
+    pub fn failed(&self, what: impl Into<String>) {
+        let what = what.into();
+        self.update(|status| {
+            status.failures += 1;
+            status.last_failure = Some(what);
+        });
     }
 
     pub(super) fn idle(&self, until: Option<Instant>) {

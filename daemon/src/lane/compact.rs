@@ -6,10 +6,12 @@
 //! the record is stored again or dropped: when the index is made anew, it is all that says that something was there.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use cairn_io::log::format::Drop;
 use cairn_io::log::{Damage, Found, Kind, LogError, Payload, ReadError, Record, Room, Step};
 use cairn_io::task::{Class, spawn};
+use cairn_io::time::{self, Duration, Instant};
 use cairn_meta::index::ChunkId;
 use futures_channel::oneshot;
 
@@ -29,6 +31,12 @@ const COPIES: usize = 16;
 const COPIES_BYTES: u64 = 1 << 20;
 /// And when there are so many, however small: their ids are busy meanwhile.
 const COPIES_MAX: usize = 512;
+/// A segment that couldn't be freed is tried again after this time, which doubles with each attempt.
+const RETRY_MIN: Duration = Duration::from_mins(1);
+/// See [`RETRY_MIN`].
+const RETRY_MAX: Duration = Duration::from_hours(1);
+/// So many of them hold up the rest.
+const HINDERED_MAX: usize = 8;
 
 /// What a compaction did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,21 +81,80 @@ impl Actor for Compact {
     type Message = CompactMessage;
 
     async fn run(self, mut context: Context<Self::Message>) -> Result<(), Failure> {
+        let mut hindered = Hindered::default();
         loop {
             match context.next().await {
                 Wake::Stop => return Ok(()),
                 Wake::Message(CompactMessage::Look) | Wake::Due => {}
             }
-            while let Some(Planned { segment, kept, bytes }) = self.lane.compaction_plan().first().copied() {
-                let why = format!("{kept} of its {bytes} bytes are still needed");
-                context.status().working(format!("segment {segment}"), why);
-                let done = self.lane.compact_paying(segment, async |bytes| context.pay(bytes, 1).await).await?;
-                let Some(done) = done else { return Ok(()) };
-                if !done.is_freed {
-                    break;
+            while let Some(planned) = hindered.next(self.lane.compaction_plan()) {
+                match self.free(planned, &context).await? {
+                    Freed::Yes => hindered.forget(planned.segment),
+                    Freed::NotNow => break,
+                    Freed::No(reason) => {
+                        context.status().failed(format!("segment {} can't be freed: {reason}", planned.segment));
+                        hindered.add(planned.segment);
+                    }
+                    Freed::Stopped => return Ok(()),
                 }
             }
         }
+    }
+}
+
+/// What came of an attempt to free a segment.
+enum Freed {
+    Yes,
+    /// Nor would another be: the index can't be committed.
+    NotNow,
+    /// This one isn't, for this reason.
+    No(String),
+    Stopped,
+}
+
+impl Compact {
+    async fn free(&self, planned: Planned, context: &Context<CompactMessage>) -> Result<Freed, LaneError> {
+        let Planned { segment, kept, bytes } = planned;
+        let why = format!("{kept} of its {bytes} bytes are still needed");
+        context.status().working(format!("segment {segment}"), why);
+        let done = match self.lane.compact_paying(segment, async |bytes| context.pay(bytes, 1).await).await {
+            Ok(None) => return Ok(Freed::Stopped),
+            Ok(Some(done)) => done,
+            // It is this segment's file that fails, not the log.
+            Err(error @ (LaneError::Read(_) | LaneError::Io(_))) => return Ok(Freed::No(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        Ok(match done.damage.first() {
+            _ if done.is_freed => Freed::Yes,
+            Some(damage) => Freed::No(format!("bytes {:?} of it can't be read; see `cairn fsck`", damage.bytes)),
+            None if self.lane.status().commit_failure.is_some() => Freed::NotNow,
+            None => Freed::No("something in it is still needed".to_owned()),
+        })
+    }
+}
+
+/// Segments that couldn't be freed. They don't hold up the others, and are tried again after a while.
+#[derive(Default)]
+struct Hindered(BTreeMap<u64, (Duration, Instant)>);
+
+impl Hindered {
+    /// The best segment that isn't to be left alone now. None while too many wait: each may have been copied for nothing.
+    fn next(&mut self, plan: Vec<Planned>) -> Option<Planned> {
+        self.0.retain(|segment, _| plan.iter().any(|planned| planned.segment == *segment));
+        let now = time::now();
+        let waits = |segment: u64| self.0.get(&segment).is_some_and(|(_, until)| now < *until);
+        let is_known = |segment: u64| self.0.contains_key(&segment);
+        let has_few = self.0.len() < HINDERED_MAX;
+        plan.into_iter().find(|planned| !waits(planned.segment) && (has_few || is_known(planned.segment)))
+    }
+
+    fn add(&mut self, segment: u64) {
+        let pause = self.0.get(&segment).map_or(RETRY_MIN, |(pause, _)| (*pause * 2).min(RETRY_MAX));
+        self.0.insert(segment, (pause, time::now() + pause));
+    }
+
+    fn forget(&mut self, segment: u64) {
+        self.0.remove(&segment);
     }
 }
 
