@@ -30,7 +30,7 @@ use super::files::{DiskDir, DiskError};
 use super::hub::{Core, Line, to_the_end};
 use super::map::{DISKS_MAX, DiskEntry, DiskState, LANES_MAX, LaneEntry, LaneMap, Membership, Uid};
 use super::open::{Format, open_lane};
-use super::settle::Passed;
+use super::settle::{Passed, stays};
 use super::view::{Place, Places, Routing, View};
 use super::{Disks, DisksError, LEAD};
 use crate::lane;
@@ -76,6 +76,8 @@ pub struct DiskStatus {
     pub path: Option<String>,
     /// Room on its file system, if that says.
     pub space: Option<Space>,
+    /// Of a disk that is to be emptied: what keeps it in the node although chunks have moved.
+    pub held_by: Vec<String>,
 }
 
 /// What one sees of a lane.
@@ -150,7 +152,8 @@ impl Disks {
         self.lead(move |core, lead| async move { lead.set_state(&core, disk, DiskState::Active).await }).await
     }
 
-    /// Takes a disk out of the map that is not there and won't come back. What was on it is lost to this node.
+    /// Takes a disk out of the map that is not there and won't come back. What was on it is lost to this node. If only disks
+    /// are left that were to be emptied, they are taken back: what is on them has nowhere else to go.
     ///
     /// # Errors
     /// If the disk is there, or is the last one.
@@ -438,10 +441,10 @@ impl Lead {
             return Err(DisksError::Refused(format!("disk {id} is there; evacuate it without --lost")));
         }
         let next = map.without(&[id]);
-        if next.disks.iter().all(|disk| disk.state == DiskState::Leaving) {
-            return Err(DisksError::Refused(format!("disk {id} is the last one that takes data; add another first")));
+        if next.disks.is_empty() {
+            return Err(DisksError::Refused(format!("disk {id} is the last one; add another first")));
         }
-        self.change(core, next, Places::new()).await
+        self.change(core, next.with_takers(), Places::new()).await
     }
 
     async fn weigh(self: &Rc<Self>, core: &Rc<Core>, id: Uid, set: Option<u64>) -> Result<(), DisksError> {
@@ -551,6 +554,20 @@ impl Lead {
         Ok(empty)
     }
 
+    /// What the lanes of a disk have that isn't moved.
+    async fn held_by(&self, core: &Rc<Core>, view: &View, disk: Uid) -> Result<Vec<String>, DisksError> {
+        let mut held = Vec::new();
+        for lane in view.map.lanes_of(disk) {
+            let number = lane.number;
+            let Some(to) = view.core_of(number) else { continue };
+            let ask = move |core: Rc<Core>| async move {
+                Ok::<_, DisksError>(core.own(number)?.lane.metadata().map_err(|error| error.to_string()))
+            };
+            held.extend(stays((number, core.run(Line::Lane, Class::Foreground, to, ask).await??)));
+        }
+        Ok(held)
+    }
+
     async fn status(&self, core: &Rc<Core>) -> Result<Status, DisksError> {
         let view = self.view();
         let (mut disks, mut lanes) = (Vec::new(), Vec::new());
@@ -561,7 +578,9 @@ impl Lead {
                 Some(dir) => dir.space().await.ok(),
                 None => None,
             };
-            disks.push(DiskStatus { entry: *entry, path, space });
+            let held_by =
+                if entry.state == DiskState::Leaving { self.held_by(core, &view, entry.id).await? } else { Vec::new() };
+            disks.push(DiskStatus { entry: *entry, path, space, held_by });
         }
         for entry in &view.map.lanes {
             let number = entry.number;

@@ -269,6 +269,16 @@ impl LaneMap {
         map
     }
 
+    /// With all leaving disks taken back if no other one takes data.
+    #[must_use]
+    pub fn with_takers(mut self) -> Self {
+        if self.disks.iter().all(|disk| disk.state == DiskState::Leaving) {
+            self.disks.iter_mut().for_each(|disk| disk.state = DiskState::Active);
+            self.is_settled = false;
+        }
+        self
+    }
+
     /// The same with the next epoch, settled or not.
     #[must_use]
     pub fn next(&self, is_settled: bool) -> Self {

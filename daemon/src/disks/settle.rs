@@ -30,7 +30,7 @@ use super::map::{DiskState, LaneMap, Uid};
 use super::view::{Held, Routing};
 use super::{Disks, DisksError, LEAD};
 use crate::actor::{Actor, Context, Failure, Stopped, Wake};
-use crate::lane::{Lane, Put, Verified};
+use crate::lane::{Lane, Metadata, Put, Verified};
 
 /// Chunks that are moved at once.
 const MOVES_MAX: usize = 8;
@@ -243,14 +243,9 @@ impl Disks {
             plan.obstacles.push(format!("{off} bytes must go, and the other disks have room for {room}; add a disk"));
         }
         let core = self.core();
-        let metadata = core.on_lanes(&core.enter(), |own| Ok(own.lane.has_metadata().unwrap_or(true))).await?;
-        let held: Vec<u32> = leaving.iter().copied().filter(|lane| metadata.get(lane) == Some(&true)).collect();
-        if !held.is_empty() {
-            plan.obstacles.push(format!(
-                "{} has versions or Raft logs, which are not moved with chunks; it stays until its slots have moved",
-                super::chunks::names(&held)
-            ));
-        }
+        let held =
+            core.on_lanes(&core.enter(), |own| Ok(own.lane.metadata().map_err(|error| error.to_string()))).await?;
+        plan.obstacles.extend(held.into_iter().filter(|(lane, _)| leaving.contains(lane)).filter_map(stays));
         for lane in &status.lanes {
             if let super::LaneState::Missing(reason) = &lane.state {
                 let number = lane.entry.number;
@@ -343,10 +338,23 @@ impl Disks {
         }
         // What was under way when it failed may be here after the next start.
         passed.left += u64::from(own.log().poisoned().is_some());
-        passed.has_metadata = own.has_metadata()?;
+        passed.has_metadata = own.metadata()?.is_some();
         let tell = move |core: Rc<Core>| async move { core.lead()?.passed(&core, passed).await };
         core.run(Line::Lead, Class::Maintenance, LEAD, tell).await??;
         Ok(Pass::Done(passed))
+    }
+}
+
+/// Why a leaving disk stays although its chunks have gone, given what one of its lanes has besides chunks.
+pub fn stays((lane, held): (u32, Result<Option<Metadata>, String>)) -> Option<String> {
+    match held {
+        Ok(held) => held.map(|held| {
+            format!(
+                "lane {lane} has {held}, which don't move with chunks: its disk stays until they are elsewhere; take it back \
+                 with `cairn disk evacuate --keep`, or wait until the slots have moved to other nodes"
+            )
+        }),
+        Err(error) => Some(format!("nobody can tell what lane {lane} has besides chunks: {error}")),
     }
 }
 

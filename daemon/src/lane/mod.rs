@@ -28,18 +28,22 @@ mod state;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::fmt;
+use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_io::fs::{Dir, Lock};
 use cairn_io::log::{
-    Damage, Id, Log, LogError, Options as LogOptions, Pending, Position, ReadError, Record, Room, Superblock,
+    Damage, Id, Kind, Log, LogError, Options as LogOptions, Pending, Position, ReadError, Record, Room, Superblock,
 };
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::time::Duration;
 use cairn_io::{Bell, blocking, rng, time};
-use cairn_meta::index::{ChunkId, CommitError, Error as IndexError, Index, OpenError, Scan, Store, Table};
+use cairn_meta::index::{
+    ChunkId, CommitError, Error as IndexError, Index, OpenError, RaftKey, Scan, Step, Store, Table,
+};
 use futures_util::FutureExt;
 use quick_cache::unsync::Cache;
 
@@ -193,6 +197,35 @@ pub struct Recovered {
     /// Records that were answered for and are lost.
     pub damage: Vec<Damage>,
 }
+
+/// What a lane has besides chunks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The slots whose Raft logs are here.
+    pub slots: BTreeSet<u32>,
+    /// Versions by name, confirmed or provisional.
+    pub has_versions: bool,
+}
+
+impl fmt::Display for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slots: Vec<String> = self.slots.iter().take(SLOTS_TOLD).map(ToString::to_string).collect();
+        let more = self.slots.len().saturating_sub(SLOTS_TOLD);
+        let what = if self.slots.len() == 1 { "the Raft log of slot" } else { "the Raft logs of slots" };
+        match (slots.is_empty(), self.has_versions) {
+            (true, true) => return f.write_str("versions"),
+            (true, false) => return f.write_str("rows of slots"),
+            (false, _) => write!(f, "{what} {}", slots.join(", "))?,
+        }
+        if more > 0 {
+            write!(f, " and {more} more")?;
+        }
+        if self.has_versions { f.write_str(", and versions") } else { Ok(()) }
+    }
+}
+
+/// Slots that are named where somebody reads them; the others are counted.
+const SLOTS_TOLD: usize = 8;
 
 /// Why a lane doesn't do something.
 #[derive(Debug, thiserror::Error)]
@@ -386,18 +419,32 @@ impl Lane {
         Ok(self.0.state.quarantined() > 0 && self.0.state.quarantine_of(id)?.is_some())
     }
 
-    /// Whether anything but chunks is here: named records, Raft logs, what state machines keep.
+    /// What is here besides chunks; `None` if nothing is.
     ///
     /// # Errors
     /// If the index can't be read.
-    pub fn has_metadata(&self) -> Result<bool, LaneError> {
+    pub fn metadata(&self) -> Result<Option<Metadata>, LaneError> {
         let index = self.0.state.index.borrow();
-        for table in [Table::Records, Table::Raft, Table::State] {
-            if index.first(Scan::all(table))?.is_some() {
-                return Ok(true);
-            }
+        let mut found = Metadata::default();
+        let mut next = Some(Scan::all(Table::Raft));
+        while let Some((key, _)) = next.take().map(|scan| index.first(scan)).transpose()?.flatten() {
+            let Some(RaftKey { slot, .. }) = RaftKey::decode(&key) else { break };
+            found.slots.insert(slot);
+            let after = slot.checked_add(1).map(|slot| RaftKey { slot, index: 0 }.encode());
+            next = after.map(|key| Scan::range(Table::Raft, Bound::Included(&key), Bound::Unbounded));
         }
-        Ok(false)
+        let mut scan = Scan::prefix(Table::Records, &[Kind::RaftState as u8]);
+        let mut visit = |key: &[u8], _: &[u8]| {
+            found.slots.extend(key.get(1..).and_then(|id| id.try_into().ok()).map(|id| records::slot_of(&id)));
+            ControlFlow::Continue(())
+        };
+        while index.step(&mut scan, 1024, &mut visit)? == Step::More {}
+        for kind in [Kind::Version, Kind::Provisional] {
+            found.has_versions |= index.first(Scan::prefix(Table::Records, &[kind as u8]))?.is_some();
+        }
+        let is_any =
+            index.first(Scan::all(Table::Records))?.is_some() || index.first(Scan::all(Table::State))?.is_some();
+        Ok((is_any || found != Metadata::default()).then_some(found))
     }
 
     /// The segments with what is live in each.

@@ -62,6 +62,9 @@ pub fn text(status: &Status, done: Option<Done>) -> String {
     let settled = if status.map.is_settled { "every chunk is at home" } else { "chunks are still to be moved" };
     let mut lines =
         vec![format!("node {}, lane map {}: {settled}", status.map.node, status.map.epoch), rows.trim_fmt()];
+    for disk in &status.disks {
+        lines.extend(disk.held_by.iter().map(|reason| format!("{} can't leave: {reason}", name(disk))));
+    }
     for lane in &status.lanes {
         let number = lane.entry.number;
         match &lane.state {
@@ -88,6 +91,7 @@ pub fn json(status: &Status, done: Option<Done>) -> Value {
             "id": disk.entry.id.to_string(), "state": state(disk), "directory": disk.path, "chunks": chunks,
             "bytes": bytes, "weight_bytes": disk.entry.weight_bytes, "weight_set": disk.entry.is_weight_set,
             "total_bytes": disk.space.map(|space| space.total), "free_bytes": disk.space.map(|space| space.free),
+            "held_by": disk.held_by,
         })
     });
     let lanes = status.lanes.iter().map(|lane| {

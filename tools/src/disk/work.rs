@@ -238,6 +238,9 @@ async fn stuck(disks: &Disks, (chunks, bytes): (u64, u64)) -> Failure {
     if reasons.is_empty() {
         reasons.push("no lane says why; try again".to_owned());
     }
+    if chunks == 0 {
+        return Failure::Broken(format!("every chunk is where it belongs, but {}", reasons.join("; ")));
+    }
     Failure::Broken(format!(
         "{chunks} chunks of {} are where they were, and readable: {}",
         HumanBytes(bytes),
