@@ -47,6 +47,11 @@ fn disks_keep_what_they_answered_for() {
 }
 
 #[test]
+fn disks_go_on_without_those_that_are_lost() {
+    Scenario { name: "disks-lost", plan: disks::plan_with_loss, run: disks::run }.check();
+}
+
+#[test]
 fn http_answers_whole_until_it_has_stopped() {
     Scenario { name: "http", plan: http::plan, run: http::run }.check();
 }

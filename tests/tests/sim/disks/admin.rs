@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How a directory is spoken of whose disk is there and empty.
+pub const LOST: [&str; 2] = ["there is no disk of Cairn", "No such file"];
+
 pub fn format_of() -> Format {
     Format { lanes: u32::try_from(1 + below(2)).unwrap_or(1), segment_bytes: SEGMENT }
 }
@@ -17,6 +20,7 @@ pub async fn run(books: &Rc<Books>, disks: &Disks, over: &Shutdown) {
         };
         if books.is_calm() {
             if calm(books, disks, &status).await {
+                books.chunks.doing("ending a life in the calm");
                 return;
             }
             continue;
@@ -24,11 +28,13 @@ pub async fn run(books: &Rc<Books>, disks: &Disks, over: &Shutdown) {
         if status.lanes.iter().any(is_broken) && below(3) == 0 || below(40) == 0 {
             books.wants_restart.set(true);
             if below(2) == 0 {
+                books.chunks.doing("closing the disks");
                 let _ = disks.close().await;
             }
+            books.chunks.doing("ending a life");
             return;
         }
-        books.chunks.doing("changing the disks");
+        books.chunks.doing(format!("changing the disks: {:?} {:?}", status.troubles, disks.map()));
         if let Err(error) = change(books, disks, &status).await
             && !is_explained(&error)
         {
@@ -78,8 +84,7 @@ async fn add(books: &Rc<Books>, disks: &Disks, status: &Status) -> Result<(), Di
 
 /// A disk that is there and empty will never be what it was.
 async fn give_up_lost(books: &Rc<Books>, disks: &Disks, status: &Status) -> Result<(), DisksError> {
-    let are_lost =
-        |(_, reason): &&(String, String)| reason.contains("no disk of Cairn") || reason.contains("No such file");
+    let are_lost = |(_, reason): &&(String, String)| LOST.iter().any(|lost| reason.starts_with(lost));
     let lost = status.troubles.iter().filter(are_lost).count();
     let gone: Vec<Uid> = status.disks.iter().filter(|disk| disk.path.is_none()).map(|disk| disk.entry.id).collect();
     // Only if it is clear which they are.
@@ -134,6 +139,7 @@ async fn calm(books: &Rc<Books>, disks: &Disks, status: &Status) -> bool {
 async fn check(books: &Rc<Books>, disks: &Disks) -> Result<(), DisksError> {
     let ranked = disks.map().ranked();
     for at in 0..small(CHUNKS) {
+        books.chunks.doing(format!("checking chunk {at}"));
         let chunk = books.chunks.chunk(at);
         if chunk.known == Known::Either {
             let known = if disks.has(&chunk.id).await? { Known::Here } else { Known::Gone };
@@ -141,6 +147,7 @@ async fn check(books: &Rc<Books>, disks: &Disks) -> Result<(), DisksError> {
         }
         life::check_get(books, disks, at).await?;
     }
+    books.chunks.doing("checking listings and digests");
     for (number, lane) in disks.own_lanes() {
         check_home(books, number, &lane, |id| ranked.home(&id.0))?;
     }

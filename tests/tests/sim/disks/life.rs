@@ -25,7 +25,10 @@ pub async fn live(books: Rc<Books>, hub: Hub, core: CoreId, over: Shutdown) {
     }
     let disks = match Disks::open(&hub, books.options()).await {
         Ok(disks) => disks,
-        Err(error) => return books.chunks.doing(format!("opening: {error}")),
+        Err(error) => {
+            books.chunks.is_beyond.set(books.is_calm() && are_all_lost(&books, &error));
+            return books.chunks.doing(format!("opening: {error}"));
+        }
     };
     if core.index() == 0 {
         let Ok(status) = disks.status().await else { return };
@@ -70,13 +73,24 @@ pub async fn live(books: Rc<Books>, hub: Hub, core: CoreId, over: Shutdown) {
     registry.stop_all().await;
 }
 
+/// Whether a node can't be opened because all of its disks were lost: those that are there aren't its any more.
+fn are_all_lost(books: &Books, error: &DisksError) -> bool {
+    let DisksError::Open(text) = error else { return false };
+    let is_told = |path: &String, reason: &str| text.contains(&format!("{path}: {reason}"));
+    let is_lost = |path: &String| admin::LOST.iter().any(|reason| is_told(path, reason));
+    let is_other = |path: &String| is_told(path, "it was removed") || is_told(path, "it was never added");
+    let data = books.data.borrow();
+    data.iter().any(is_lost) && data.iter().all(|path| is_lost(path) || is_other(path))
+}
+
 async fn keep_compacting(books: Rc<Books>, disks: Disks) {
     loop {
         sleep(millis(below(40))).await;
         for (_, lane) in disks.own_lanes() {
             if let Some(segment) = lane.compaction_plan().first().map(|planned| planned.segment)
                 && let Ok(done) = lane.compact(segment).await
-                && !done.damage.is_empty()
+                // Of a disk that is gone nobody can tell what it had.
+                && done.damage.iter().any(|damage| !books.may_lose || !damage.sequences.is_empty())
             {
                 books.broke(format!("compaction finds damage: {done:?}"));
             }
