@@ -12,12 +12,13 @@
 //! with the others, as nothing but the home is written to. Within step 3 a chunk may be placed by either map, but always by
 //! its guide's, and everybody searches. As nothing moves from step 1 to step 5, a view sees moves of one map only.
 //!
-//! Step 2 may fail on the way: then the old view is installed again, and the next start, which finds maps that differ, takes
-//! the newer one and lets chunks be anywhere. But a disk that has taken a *settled* map may be the only one there is then;
-//! so the view stays closed until a map that isn't settled has been written over it.
+//! A disk that doesn't take the map in step 2 is written to no more. If none takes it, or a new one doesn't, the old view is
+//! installed again, and the next start, which finds maps that differ, takes the newer one and lets chunks be anywhere. But a
+//! disk that has taken a *settled* map may be the only one there is then; so the view stays closed until a map that isn't
+//! settled has been written over it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -282,8 +283,8 @@ impl Lead {
         self.install(core, &View::new(next.clone(), places, routing)).await.map(drop)
     }
 
-    /// Writes a map to every disk. A disk all of whose lanes are missing or take no writes may refuse it: nothing is
-    /// written there that the map would have to tell of.
+    /// Writes a map to every disk. One that doesn't take it is written to no more, or it would have what the map should tell
+    /// of: its lanes are poisoned. It must not keep the others from changing.
     async fn write(&self, core: &Rc<Core>, view: &View, map: &LaneMap) -> Result<(), DisksError> {
         let disks = self.disks.borrow().clone();
         let write = |disk: Rc<DiskDir>| async move {
@@ -297,42 +298,28 @@ impl Lead {
             return Err(DisksError::Refused(format!("no disk takes the lane map; {}", reasons.join("; "))));
         }
         for (disk, written) in written {
-            if let Err(error) = written
-                && self.takes_writes(core, view, map, &disk).await?
-            {
+            let Err(error) = written else { continue };
+            let id = disk.label().disk;
+            let lanes: BTreeSet<u32> = map.lanes_of(id).chain(view.map.lanes_of(id)).map(|lane| lane.number).collect();
+            // A new disk must take it: nobody would know of it.
+            if lanes.iter().any(|lane| !view.places.contains_key(lane)) {
                 return Err(DisksError::Disk { path: disk.path.clone(), error });
             }
+            self.poison(core, view, lanes, &format!("its disk didn't take the lane map ({error})")).await?;
         }
         Ok(())
     }
 
-    /// Whether any lane of a disk takes writes.
-    async fn takes_writes(
-        &self,
-        core: &Rc<Core>,
-        view: &View,
-        map: &LaneMap,
-        disk: &DiskDir,
-    ) -> Result<bool, DisksError> {
-        let id = disk.label().disk;
-        for lane in map.lanes_of(id).chain(view.map.lanes_of(id)) {
-            let number = lane.number;
-            // A new lane has no place in the view yet, and takes writes.
-            let Some(to) = view.core_of(number) else {
-                if view.places.contains_key(&number) {
-                    continue;
-                }
-                return Ok(true);
+    async fn poison(&self, core: &Rc<Core>, view: &View, lanes: BTreeSet<u32>, reason: &str) -> Result<(), DisksError> {
+        for lane in lanes {
+            let (Some(to), reason) = (view.core_of(lane), reason.to_owned()) else { continue };
+            let poison = move |core: Rc<Core>| async move {
+                core.own(lane)?.lane.log().poison(&reason);
+                Ok::<_, DisksError>(())
             };
-            let takes = move |core: Rc<Core>| async move {
-                let own = core.own(number)?;
-                Ok::<_, DisksError>(own.lane.log().poisoned().is_none())
-            };
-            if core.run(Line::Lane, Class::Foreground, to, takes).await?? {
-                return Ok(true);
-            }
+            core.run(Line::Lane, Class::Foreground, to, poison).await??;
         }
-        Ok(false)
+        Ok(())
     }
 
     async fn close(&self, core: &Rc<Core>, lanes: Vec<(u32, Place)>) {

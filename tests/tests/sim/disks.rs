@@ -37,6 +37,7 @@ use crate::lane::{CHUNKS, STORM, below, small};
 
 mod admin;
 mod life;
+mod stories;
 
 const NODE: NodeId = NodeId(0);
 const CORES: usize = 2;

@@ -25,11 +25,11 @@ use crate::harness::{Outcome, millis, plan_rng};
 
 pub mod books;
 pub mod life;
-mod stories;
+pub mod stories;
 
 use books::Books;
 
-const NODE: NodeId = NodeId(0);
+pub const NODE: NodeId = NodeId(0);
 const STORM_MS: u64 = 1_500;
 const SEGMENT: u32 = 256 << 10;
 const PARTITIONS: u32 = 4;

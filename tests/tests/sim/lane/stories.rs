@@ -35,7 +35,11 @@ async fn reopen(memory: &Memory) -> Result<Lane, LaneError> {
 }
 
 /// Runs a task of the node to its end, with so many reads failing from some time on.
-fn run_to_end<T: 'static>(world: &mut World, future: impl Future<Output = T> + 'static, failing: (Duration, u32)) -> T {
+pub fn run_to_end<T: 'static>(
+    world: &mut World,
+    future: impl Future<Output = T> + 'static,
+    failing: (Duration, u32),
+) -> T {
     let (ended, seen) = (Rc::new(RefCell::new(None)), Rc::new(Cell::new(false)));
     let (answer, over) = (ended.clone(), seen.clone());
     let task = async move {
