@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod cluster;
 pub mod config;
 pub mod disks;
 pub mod http;

@@ -9,6 +9,8 @@
 //! | null | the version that S3 calls `null` |
 //! | at a time | the preferred one of those that were heads then, as far as they are kept |
 
+use minicbor::{Decode, Encode};
+
 use super::layout::BucketId;
 use super::object::{self, KeyRow};
 use crate::index::Error;
@@ -16,30 +18,39 @@ use crate::rows::Rows;
 use crate::version::{Conflict, Head, Kind, Version, VersionId, heads};
 
 /// What a reader wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Mode {
     /// See the module.
+    #[n(0)]
     Preferred,
     /// See the module.
+    #[n(1)]
     ConfirmedOnly,
     /// See the module.
+    #[n(2)]
     ProvisionalAllowed,
     /// See the module.
-    Exact(VersionId),
+    #[n(3)]
+    Exact(#[n(0)] VersionId),
     /// See the module.
+    #[n(4)]
     Null,
     /// See the module. In milliseconds since the Unix epoch.
-    At(u64),
+    #[n(5)]
+    At(#[n(0)] u64),
 }
 
 /// What a reader gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Found {
     /// The version: an object, or a deletion, which says that there is none. Its state says who has it.
+    #[n(0)]
     pub version: Version,
     /// All heads, the provisional ones that the reader has among them; the preferred one is last.
+    #[n(1)]
     pub heads: Vec<Head>,
     /// Whether the heads agree.
+    #[n(2)]
     pub conflict: Conflict,
 }
 
