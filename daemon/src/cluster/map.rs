@@ -1,17 +1,27 @@
 //! The cluster map as one core has it: all that control knows at an epoch, ready to be looked up.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use cairn_meta::control::bucket::BucketRecord;
 use cairn_meta::control::state::{Cluster, UserRecord, Whole};
 use cairn_meta::slot::layout::BucketId;
 
+use cairn_placement::score::pair_hash;
+use cairn_placement::{Group, NodeId, SlotId};
+
+use super::CONTROL;
+use super::peers::Peers;
 use super::seal::Seal;
 
-/// See the module. It never changes: a later epoch is another map.
+/// See the module. It never changes: a later epoch is another map. Clones share it, on any core.
+#[derive(Clone, Debug, Default)]
+pub struct Map(Arc<Ready>);
+
 #[derive(Debug, Default)]
-pub struct Map {
+struct Ready {
     whole: Whole,
     /// Where a bucket stands in the list, by id.
     bucket_ids: HashMap<BucketId, usize>,
@@ -44,33 +54,40 @@ impl Map {
             Some((key.access.clone(), AccessKey { user: key.user.clone(), secret }))
         });
         let keys = opened.collect();
-        Self { whole, bucket_ids, keys }
+        Self(Arc::new(Ready { whole, bucket_ids, keys }))
     }
 
     /// A bucket by its name.
     pub fn bucket(&self, name: &str) -> Option<&BucketRecord> {
-        let at = self.whole.buckets.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
-        Some(&self.whole.buckets[at].1)
+        let at = self.0.whole.buckets.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        Some(&self.0.whole.buckets[at].1)
     }
 
     /// A bucket and its name, by its id.
     pub fn bucket_by_id(&self, id: BucketId) -> Option<&(String, BucketRecord)> {
-        self.whole.buckets.get(*self.bucket_ids.get(&id)?)
+        self.0.whole.buckets.get(*self.0.bucket_ids.get(&id)?)
     }
 
     /// An access key by its public half.
     pub fn key(&self, access: &str) -> Option<&AccessKey> {
-        self.keys.get(access)
+        self.0.keys.get(access)
+    }
+
+    /// The nodes that slots were given to at the cluster's birth; empty before.
+    pub fn slot_nodes(&self) -> Vec<NodeId> {
+        let setting = self.settings.iter().find(|(name, _)| name == SLOT_NODES);
+        let numbers = setting.map_or("", |(_, setting)| setting.value.as_str()).split(',');
+        numbers.filter_map(|number| number.parse().ok().map(NodeId)).collect()
     }
 
     /// A user by name.
     pub fn user(&self, name: &str) -> Option<&UserRecord> {
-        self.whole.users.iter().find(|user| user.name == name)
+        self.0.whole.users.iter().find(|user| user.name == name)
     }
 
     /// What was fixed at the cluster's birth; all zero before it.
     pub fn born(&self) -> Cluster {
-        self.whole.cluster.unwrap_or_default()
+        self.0.whole.cluster.unwrap_or_default()
     }
 }
 
@@ -78,6 +95,25 @@ impl Deref for Map {
     type Target = Whole;
 
     fn deref(&self) -> &Whole {
-        &self.whole
+        &self.0.whole
     }
+}
+
+/// The setting that names the nodes which have slots, their numbers separated by commas. Written at birth: were slots placed by all
+/// nodes of the map, one that joins would take itself for a member of groups that know nothing of it.
+pub const SLOT_NODES: &str = "slots.nodes";
+/// Nodes that have a slot, if there are as many.
+const COPIES: usize = 3;
+
+/// The nodes that have a slot, the one that ranks first at the head; of control, the first few of the static list.
+pub fn members(map: &Map, peers: &Peers, slot: u32) -> Vec<NodeId> {
+    let mut nodes = map.slot_nodes();
+    if slot == CONTROL {
+        nodes = if nodes.is_empty() { peers.nodes() } else { nodes };
+        nodes.sort_unstable();
+    } else {
+        nodes.sort_by_cached_key(|node| (Reverse(pair_hash(Group::Slot(SlotId(slot)), *node)), *node));
+    }
+    nodes.truncate(COPIES);
+    nodes
 }

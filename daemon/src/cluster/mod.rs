@@ -11,35 +11,45 @@
 //! Invariants: an answer to a command is given when it is durable on a majority; a fresh answer shows all that was
 //! answered before it was asked for; after [`Cluster::control`] this core's map has the change.
 
+mod ask;
 mod bucket;
 mod error;
+mod follow;
+mod hub;
+mod list;
 mod map;
 mod open;
+pub mod papers;
+mod peers;
+mod report;
+mod routes;
 mod seal;
+mod seek;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use cairn_io::{rng, time};
 use cairn_meta::control::command as control;
-use cairn_meta::control::state::Whole;
-use cairn_meta::slot::command::{self, Token, read_answer};
+use cairn_meta::slot::command::{self, Refusal, Token, read_answer};
 use cairn_meta::slot::layout::BucketId;
-use cairn_meta::slot::list::{self, Listed, ObjectEntry, Page, UploadEntry, VersionEntry};
 use cairn_meta::slot::query::{Query, Reply};
 use cairn_meta::version::{UploadId, VersionId};
 use cairn_placement::SlotId;
-use futures_util::future::try_join_all;
 
 pub use bucket::Deleted;
 pub use error::ClusterError;
+pub use hub::Hub;
 pub use map::{AccessKey, Map};
 pub use open::Options;
+pub use peers::{Calls, Missed, PeerAddress, Peers};
+pub use report::Groups;
 pub use seal::Seal;
 
 use crate::disks::Disks;
 use crate::lane::SLOTS_MAX;
-use crate::slot::Slots;
+use ask::{Ask, Told};
+use hub::Core;
+use map::members;
 
 /// The control group among the slots of a node.
 pub const CONTROL: u32 = SLOTS_MAX - 1;
@@ -55,29 +65,37 @@ pub enum Freshness {
 
 /// See the module. Clones share it; it belongs to one core.
 #[derive(Clone)]
-pub struct Cluster(Rc<Inner>);
+pub struct Cluster(Rc<Handle>);
 
-struct Inner {
-    slots: Slots,
-    disks: Disks,
-    seal: Seal,
-    map: RefCell<Rc<Map>>,
+/// What the handles share; what runs for it on this core ends with the last of them.
+struct Handle {
+    core: Rc<Core>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.core.stop();
+    }
 }
 
 impl Cluster {
+    fn core(&self) -> &Rc<Core> {
+        &self.0.core
+    }
+
     /// The map that this core has.
     pub fn map(&self) -> Rc<Map> {
-        self.0.map.borrow().clone()
+        self.core().map.borrow().clone()
     }
 
     /// The chunks of this node.
     pub fn disks(&self) -> &Disks {
-        &self.0.disks
+        &self.core().disks
     }
 
     /// What seals the secrets of access keys.
     pub fn seal(&self) -> &Seal {
-        &self.0.seal
+        &self.core().seal
     }
 
     /// Has control make a change, wanted by `who`.
@@ -91,8 +109,8 @@ impl Cluster {
         command: control::Command,
     ) -> Result<control::Answer, ClusterError> {
         let envelope = control::Envelope { time: wall_millis(), who: who.to_owned(), token, command };
-        let answer = self.0.slots.propose(CONTROL, envelope.encode().into()).await?;
-        self.refresh()?;
+        let answer = self.core().command(CONTROL, envelope.encode().into()).await?;
+        self.core().catch_up().await?;
         control::read_answer(&answer)?.map_err(ClusterError::ControlRefused)
     }
 
@@ -117,8 +135,16 @@ impl Cluster {
         command: command::Command,
     ) -> Result<command::Answer, ClusterError> {
         let envelope = command::Envelope { time: wall_millis(), token, command };
-        let answer = self.0.slots.propose(slot, envelope.encode().into()).await?;
-        read_answer(&answer)?.map_err(ClusterError::Refused)
+        let answer = self.core().command(slot, envelope.encode().into()).await?;
+        let refused = match read_answer(&answer)? {
+            Ok(answer) => return Ok(answer),
+            Err(refused) => refused,
+        };
+        if matches!(refused, Refusal::StaleBucket { .. }) {
+            // Who tries again shall have the map that the slot knows of.
+            self.core().catch_up().await?;
+        }
+        Err(ClusterError::Refused(refused))
     }
 
     /// Asks the slot of a key.
@@ -135,88 +161,16 @@ impl Cluster {
     }
 
     async fn query_slot(&self, slot: u32, query: &Query, freshness: Freshness) -> Result<Reply, ClusterError> {
-        if freshness == Freshness::Latest {
-            self.0.slots.barrier(slot).await?;
+        match self.core().ask(slot, Ask::Slot(query.clone(), freshness)).await? {
+            Told::Slot(reply) => Ok(reply),
+            Told::Whole(_) => Err(ClusterError::Broken("a slot answers another question".to_owned())),
         }
-        Ok(self.0.slots.read(slot, |rows| query.answer(rows))??)
-    }
-
-    /// A page of objects of a bucket.
-    ///
-    /// # Errors
-    /// If a slot can't be asked.
-    pub async fn list_objects(&self, query: list::Query) -> Result<Page<ObjectEntry>, ClusterError> {
-        let limit = query.limit;
-        self.list(limit, &Query::Objects(query), |reply| match reply {
-            Reply::Objects(page) => Some(page),
-            _ => None,
-        })
-        .await
-    }
-
-    /// A page of versions of a bucket.
-    ///
-    /// # Errors
-    /// If a slot can't be asked.
-    pub async fn list_versions(&self, query: list::Query) -> Result<Page<VersionEntry>, ClusterError> {
-        let limit = query.limit;
-        self.list(limit, &Query::Versions(query), |reply| match reply {
-            Reply::Versions(page) => Some(page),
-            _ => None,
-        })
-        .await
-    }
-
-    /// A page of uploads of a bucket.
-    ///
-    /// # Errors
-    /// If a slot can't be asked.
-    pub async fn list_uploads(&self, query: list::Query) -> Result<Page<UploadEntry>, ClusterError> {
-        let limit = query.limit;
-        self.list(limit, &Query::Uploads(query), |reply| match reply {
-            Reply::Uploads(page) => Some(page),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn list<T: Listed>(
-        &self,
-        limit: u32,
-        query: &Query,
-        page: impl Fn(Reply) -> Option<Page<T>>,
-    ) -> Result<Page<T>, ClusterError> {
-        let slots = 0..self.map().born().slots;
-        let replies = try_join_all(slots.map(|slot| self.query_slot(slot, query, Freshness::Latest))).await?;
-        Ok(list::merge(replies.into_iter().filter_map(page).collect(), limit))
     }
 
     fn slot_of(&self, bucket: BucketId, key: &str) -> u32 {
         SlotId::of_key(bucket, key.as_bytes(), self.map().born().slots).0
     }
-
-    /// Takes over what control says now, if that is later.
-    fn refresh(&self) -> Result<(), ClusterError> {
-        let known = self.map().epoch;
-        let whole = self.0.slots.read(CONTROL, |rows| {
-            let epoch = cairn_meta::control::state::epoch(rows)?;
-            if epoch > known { Whole::read(rows).map(Some) } else { Ok(None) }
-        })??;
-        if let Some(whole) = whole {
-            self.0.map.replace(Rc::new(Map::new(whole, &self.0.seal)));
-        }
-        Ok(())
-    }
-
-    /// Hands over what this node leads, and stops its groups.
-    pub async fn close(&self) {
-        self.0.slots.hand_over(HAND_OVER_WITHIN).await;
-        self.0.slots.close().await;
-    }
 }
-
-/// How long a node that stops waits for others to take over what it leads.
-const HAND_OVER_WITHIN: time::Duration = time::Duration::from_secs(2);
 
 /// The wall clock in milliseconds since the Unix epoch.
 pub fn wall_millis() -> u64 {

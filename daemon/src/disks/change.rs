@@ -28,13 +28,14 @@ use cairn_io::{Bell, CoreId};
 use futures_util::future::{join_all, try_join_all};
 
 use super::files::{DiskDir, DiskError};
-use super::hub::{Core, Line, to_the_end};
+use super::hub::{Core, Line};
 use super::map::{DISKS_MAX, DiskEntry, DiskState, LANES_MAX, LaneEntry, LaneMap, Membership, Uid};
 use super::open::{Format, open_lane};
 use super::settle::{Passed, stays};
 use super::view::{Place, Places, Routing, View};
 use super::{Disks, DisksError, LEAD};
 use crate::lane;
+use crate::line::to_the_end;
 
 /// Who changes the map.
 pub struct Lead {

@@ -25,10 +25,11 @@ use cairn_meta::index::{ChunkId, Digest};
 use cairn_placement::PartitionId;
 use futures_util::future::try_join_all;
 
-use super::hub::{Core, Line, OwnLane, to_the_end};
+use super::hub::{Core, Line, OwnLane};
 use super::view::{Held, Routing};
 use super::{Disks, DisksError};
 use crate::lane::{LaneError, Put, Verified};
+use crate::line::to_the_end;
 
 /// Chunks listed at once to add them up.
 const PAGE: usize = 1024;
@@ -264,7 +265,7 @@ impl Core {
         };
         let to = self.guide_of(&id);
         if to == self.id {
-            return to_the_end(class, guided(self.clone())).await;
+            return Ok(to_the_end(class, guided(self.clone())).await?);
         }
         self.run(Line::Guide, class, to, guided).await
     }

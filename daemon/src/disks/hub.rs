@@ -1,7 +1,6 @@
 //! What the cores of a node share to reach each other's lanes: a mesh for each sort of work.
 //!
-//! Work is a closure that runs on the core it is sent to, and whose answer comes back. There are three lines, each with
-//! a bound of its own, so that no core can wait for another in a circle: work on the *guide* line waits for the *lane*
+//! There are three lines ([`crate::line`]), each with a bound of its own, so that no core can wait for another in a circle: work on the *guide* line waits for the *lane*
 //! line only, which waits for nobody; the *lead* line waits for views to be replaced, which needs the other two to go on.
 
 use std::cell::{Cell, RefCell};
@@ -10,26 +9,20 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_io::mesh::{Endpoint, Mesh};
-use cairn_io::task::{Class, JoinHandle, spawn};
+use cairn_io::mesh::Mesh;
+use cairn_io::task::{Class, JoinHandle};
 use cairn_io::{Bell, CoreId, here};
 use cairn_meta::index::ChunkId;
-use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 
 use super::change::Lead;
 use super::map::LaneMap;
 use super::view::{Claims, Current, Held, Places, Routing, View};
 use super::{DisksError, Options};
 use crate::lane::Lane;
+use crate::line::{self, Job};
 
-/// Messages that wait in a queue from one core to another.
-const QUEUE: usize = 64;
 /// Jobs of one line that run on a core at a time.
 const UNDERWAY_MAX: usize = 256;
-
-/// Something to do on another core.
-type Job = (Class, Box<dyn FnOnce(Rc<Core>) -> LocalBoxFuture<'static, ()> + Send>);
 
 /// A sort of work. See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +40,14 @@ const LINES: [Line; 3] = [Line::Lane, Line::Guide, Line::Lead];
 /// What the cores of a node share; each clones it and opens its part with [`super::Disks::open`].
 #[derive(Clone)]
 pub struct Hub {
-    meshes: Arc<[Mesh<Job>; 3]>,
+    meshes: Arc<[Mesh<Job<Core>>; 3]>,
     cores: usize,
 }
 
 impl Hub {
     /// For a node of so many cores.
     pub fn new(cores: usize) -> Self {
-        Self { meshes: Arc::new(LINES.map(|_| Mesh::new(cores, QUEUE))), cores }
+        Self { meshes: Arc::new(LINES.map(|_| line::mesh(cores))), cores }
     }
 }
 
@@ -82,7 +75,7 @@ pub struct Core {
     pub started: RefCell<Option<Result<(), String>>>,
     pub start_bell: Bell,
     view: RefCell<Rc<Current>>,
-    ends: [Endpoint<Job>; 3],
+    lines: [line::Line<Self>; 3],
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
@@ -90,8 +83,8 @@ impl Core {
     /// This core's part, serving.
     pub fn start(hub: &Hub, options: Options) -> Result<Rc<Self>, DisksError> {
         let id = here();
-        let end = |line: Line| hub.meshes[line as usize].endpoint(id);
-        let ends = [end(Line::Lane)?, end(Line::Guide)?, end(Line::Lead)?];
+        let end = |line: Line| line::Line::open(&hub.meshes[line as usize]);
+        let lines = [end(Line::Lane)?, end(Line::Guide)?, end(Line::Lead)?];
         let nothing = Arc::new(LaneMap::new(super::Uid::default(), super::Uid::default()));
         let view = View::new(nothing, Arc::new(Places::new()), Routing::Home);
         let core = Rc::new(Self {
@@ -105,10 +98,10 @@ impl Core {
             started: RefCell::default(),
             start_bell: Bell::default(),
             view: RefCell::new(Current::new(view)),
-            ends,
+            lines,
             tasks: RefCell::default(),
         });
-        let serve = |line| spawn(Class::Foreground, serve(core.clone(), line));
+        let serve = |line: Line| line::serve(core.clone(), move |core: &Self| &core.lines[line as usize], UNDERWAY_MAX);
         core.tasks.replace(LINES.map(serve).into());
         Ok(core)
     }
@@ -136,8 +129,7 @@ impl Core {
         CoreId::new((last % self.cores as u64) as usize)
     }
 
-    /// Runs something on a core and waits for its answer. It goes on there although nobody may wait any more, but for this
-    /// core, where it ends with the caller.
+    /// Runs something on a core: see [`crate::line`].
     pub async fn run<T, F>(
         self: &Rc<Self>,
         line: Line,
@@ -149,20 +141,7 @@ impl Core {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        if to == self.id {
-            return Ok(work(self.clone()).await);
-        }
-        let (answer, answered) = async_channel::bounded(1);
-        let job = move |core: Rc<Core>| {
-            let answering = async move {
-                // Whoever asked may have gone.
-                let _ = answer.send(work(core).await).await;
-            };
-            answering.boxed_local()
-        };
-        let sent = self.ends[line as usize].send(to, (class, Box::new(job))).await;
-        sent.map_err(|_| DisksError::Stopped(to))?;
-        answered.recv().await.map_err(|_| DisksError::Stopped(to))
+        Ok(self.lines[line as usize].run(self, class, to, work).await?)
     }
 
     /// A lane of this core.
@@ -173,61 +152,5 @@ impl Core {
     /// The lanes of this core.
     pub fn own_lanes(&self) -> Vec<(u32, Rc<OwnLane>)> {
         self.lanes.borrow().iter().map(|(number, own)| (*number, own.clone())).collect()
-    }
-}
-
-/// Does what other cores ask for.
-async fn serve(core: Rc<Core>, line: Line) {
-    let underway = Rc::new((Cell::new(0_usize), Bell::default()));
-    loop {
-        while underway.0.get() >= UNDERWAY_MAX {
-            underway.1.rung().await;
-        }
-        let (_, (class, job)) = core.ends[line as usize].recv().await;
-        let one = Underway::new(&underway);
-        let work = job(core.clone());
-        let run = async move {
-            work.await;
-            drop(one);
-        };
-        spawn(class, run).detach();
-    }
-}
-
-/// A job that is under way.
-struct Underway(Rc<(Cell<usize>, Bell)>);
-
-impl Underway {
-    fn new(count: &Rc<(Cell<usize>, Bell)>) -> Self {
-        count.0.set(count.0.get() + 1);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        self.0.0.set(self.0.0.get() - 1);
-        self.0.1.ring();
-    }
-}
-
-/// Runs something to its end, whether or not anybody waits for it.
-pub async fn to_the_end<T: 'static>(class: Class, work: impl Future<Output = T> + 'static) -> Result<T, DisksError> {
-    let mut running = Running(Some(spawn(class, work)));
-    let ended = match &mut running.0 {
-        Some(task) => task.await,
-        None => unreachable!("it is taken on drop only"),
-    };
-    running.0 = None;
-    ended.map_err(|_| DisksError::Stopped(here()))
-}
-
-struct Running<T>(Option<JoinHandle<T>>);
-
-impl<T> Drop for Running<T> {
-    fn drop(&mut self) {
-        if let Some(task) = self.0.take() {
-            task.detach();
-        }
     }
 }

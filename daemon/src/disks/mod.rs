@@ -133,3 +133,9 @@ pub enum DisksError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
+
+impl From<crate::line::Gone> for DisksError {
+    fn from(crate::line::Gone(core): crate::line::Gone) -> Self {
+        Self::Stopped(core)
+    }
+}

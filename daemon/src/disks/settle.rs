@@ -193,6 +193,17 @@ impl Disks {
         })
     }
 
+    /// The core that has a lane, if it is open.
+    pub fn core_of_lane(&self, lane: u32) -> Option<CoreId> {
+        self.core().enter().core_of(lane)
+    }
+
+    /// Of the lanes that are open, the one that something of this name belongs to.
+    pub fn lane_for(&self, name: &[u8; 32]) -> Option<u32> {
+        let view = self.core().enter();
+        view.ranked.ranking(name).into_iter().find(|lane| view.core_of(*lane).is_some())
+    }
+
     /// The lanes of this core.
     pub fn own_lanes(&self) -> Vec<(u32, Lane)> {
         self.core().own_lanes().into_iter().map(|(number, own)| (number, own.lane.clone())).collect()

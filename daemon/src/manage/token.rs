@@ -2,12 +2,13 @@
 
 use std::io;
 
-use cairn_io::fs::{Dir, Mode};
-use cairn_io::{block, rng};
+use cairn_io::fs::Dir;
+use cairn_io::rng;
+
+use crate::private;
 
 /// The file's name in a data directory.
 pub const FILE: &str = "management-token";
-const NEW: &str = "management-token.new";
 
 /// What a token is compared with: only its hash is kept, so that it can't come into a log or a dump of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,20 +21,7 @@ impl Token {
     /// If the file can't be written, or the system has no randomness to give.
     pub async fn create(dir: &Dir) -> io::Result<Self> {
         let text: String = rng::secret()?.iter().map(|byte| format!("{byte:02x}")).collect();
-        if dir.list().await?.iter().any(|name| name == NEW) {
-            dir.remove(NEW).await?;
-        }
-        // Files are made so that only their owner may read and write them.
-        let file = dir.open_file(NEW, Mode::CreateNew).await?;
-        let mut page = block::alloc(file.align()).await?;
-        page.fill(0);
-        page[..text.len()].copy_from_slice(text.as_bytes());
-        page[text.len()] = b'\n';
-        file.write_at(page.freeze(), 0).await?;
-        file.set_len(text.len() as u64 + 1).await?;
-        file.sync_data().await?;
-        dir.rename(NEW, FILE).await?;
-        dir.sync().await?;
+        private::write(dir, FILE, &format!("{text}\n")).await?;
         Ok(Self(blake3::hash(text.as_bytes())))
     }
 

@@ -46,6 +46,7 @@ use bytes::Bytes;
 use cairn_io::time::{self, Duration};
 use cairn_meta::rows::{Machine, Rows};
 use cairn_placement::NodeId;
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
@@ -207,6 +208,11 @@ impl Slots {
         let links = Links { router: self.0.router.clone(), slot, part_limit: self.0.options.batch_limit };
         let raft = Raft::new(self.0.me.0, self.0.config.clone(), links, log, machine.clone()).await;
         let raft = raft.map_err(|fatal| SlotError::Stopped(fatal.to_string()))?;
+        let members = raft.metrics().borrow_watched().membership_config.membership().clone();
+        if members.voter_ids().eq([self.0.me.0]) {
+            // Nobody else could lead: there is nothing to wait for.
+            let _ = raft.trigger().elect(false).await;
+        }
         let slot_here = Slot { number: slot, raft, machine, proposals: Cell::new(0), incoming: None.into() };
         self.0.groups.borrow_mut().insert(slot, Rc::new(slot_here));
         Ok(())
@@ -328,7 +334,7 @@ impl Slots {
             lag: committed.map_or(0, |index| index + 1).saturating_sub(applied.map_or(0, |index| index + 1)),
             voters: members.voter_ids().map(NodeId).collect(),
             learners: members.learner_ids().map(NodeId).collect(),
-            stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+            stopped: metrics.running_state.as_ref().err().map(ToString::to_string).or_else(|| slot.broken()),
         })
     }
 
@@ -349,6 +355,7 @@ impl Slots {
     pub async fn hand_over(&self, limit: Duration) {
         let groups: Vec<Rc<Slot>> = self.0.groups.borrow().values().cloned().collect();
         let deadline = time::now() + limit;
+        let mut leaving = Vec::new();
         for slot in &groups {
             let metrics = slot.raft.metrics().borrow_watched().clone();
             let best = metrics.replication.iter().flatten().filter(|(node, _)| **node != self.0.me.0);
@@ -357,9 +364,10 @@ impl Slots {
             if let (Some(_), Some((node, _))) = (&metrics.replication, best) {
                 // If it fails, the others elect one when they hear nothing any more.
                 let _ = slot.raft.trigger().transfer_leader(*node).await;
+                leaving.push(slot);
             }
         }
-        while groups.iter().any(|slot| slot.raft.is_leader()) && time::now() < deadline {
+        while leaving.iter().any(|slot| slot.raft.is_leader()) && time::now() < deadline {
             time::sleep(self.0.options.heartbeat / 20).await;
         }
     }
@@ -452,6 +460,17 @@ impl Answers for Inner {
 }
 
 impl Slot {
+    /// A group whose task has ended says nothing more, not even that: but what it was watched by is gone then.
+    fn broken(&self) -> Option<String> {
+        let mut metrics = self.raft.metrics();
+        let mut changed = || metrics.changed().now_or_never();
+        // The first change may be one that nobody has looked at.
+        let is_gone = matches!(changed(), Some(Err(_))) || matches!(changed(), Some(Err(_)));
+        is_gone.then(|| {
+            "a defect: its task has ended, and the node's log says why; restart the node, and report it".to_owned()
+        })
+    }
+
     async fn answer(&self, question: Question) -> Reply {
         let unable = |reason: &dyn std::fmt::Display| Reply::Unable(reason.to_string());
         match question {

@@ -11,7 +11,7 @@ use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::version::commit::Mode;
 use cairn_meta::version::{Content, Payload};
 
-use crate::place::Place;
+use crate::place::{Place, SLOTS};
 
 async fn make_bucket(cluster: &Cluster, name: &str) -> BucketRecord {
     let create = CreateBucket { name: name.to_owned(), owner: "ann".to_owned(), settings: <_>::default() };
@@ -120,5 +120,94 @@ fn secrets_of_access_keys_are_sealed_in_the_rows_and_open_in_the_map() {
         assert_eq!((key.user.as_str(), key.secret.as_str()), ("ann", "a secret"));
         assert!(!format!("{key:?} {:?}", map.keys).contains("a secret"));
         assert_eq!(map.key("AK2"), None);
+    });
+}
+
+/// Waits until this core's map has a bucket.
+async fn await_bucket(cluster: &Cluster, name: &str) -> BucketRecord {
+    loop {
+        if let Some(bucket) = cluster.map().bucket(name) {
+            return bucket.clone();
+        }
+        cairn_io::time::sleep(cairn_io::time::Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn every_core_reaches_every_slot() {
+    let place = Place::new();
+    for cores in [3, 1, 2] {
+        place.run_on(cores, move |cluster, core| async move {
+            let own = format!("photos-{cores}-{}", core.index());
+            let bucket = make_bucket(&cluster, &own).await;
+            for name in names(12) {
+                write(&cluster, &bucket, &name, Body::Object(content(&own))).await;
+            }
+            // What the next core has written is read and listed here.
+            let next = format!("photos-{cores}-{}", (core.index() + 1) % cores);
+            let bucket = await_bucket(&cluster, &next).await;
+            while keys(&cluster, &bucket, 5).await.len() < 12 {
+                cairn_io::time::sleep(cairn_io::time::Duration::from_millis(1)).await;
+            }
+            assert_eq!(keys(&cluster, &bucket, 5).await, names(12));
+            assert_eq!(read(&cluster, &bucket, "key-003").await, Some(Payload::Inline(next.into_bytes())));
+        });
+    }
+    place.run_on(2, |cluster, core| async move {
+        let groups = cluster.groups().await;
+        assert_eq!((groups.led, groups.leaderless, groups.stopped), (u64::from(SLOTS) + 1, 0, vec![]), "{core}");
+        let bucket = cluster.map().bucket("photos-3-2").expect("it is still there").clone();
+        assert_eq!(keys(&cluster, &bucket, 1000).await, names(12));
+    });
+}
+
+#[test]
+fn a_change_is_in_every_cores_map_before_it_is_answered() {
+    Place::new().run_on(2, |cluster, core| async move {
+        if core.index() == 0 {
+            make_bucket(&cluster, "photos").await;
+            // The other core finds it at once, by asking its own map.
+            make_bucket(&cluster, "done").await;
+        } else {
+            await_bucket(&cluster, "done").await;
+            assert!(cluster.map().bucket("photos").is_some());
+        }
+    });
+}
+
+#[test]
+fn a_slot_whose_disk_is_away_does_not_begin_anew() {
+    let place = Place::with_disks(2);
+    place.run(|cluster| async move {
+        let bucket = make_bucket(&cluster, "photos").await;
+        for name in names(40) {
+            write(&cluster, &bucket, &name, Body::Object(content(&name))).await;
+        }
+    });
+    for away in place.data() {
+        let hidden = format!("{away}.away");
+        std::fs::rename(&away, &hidden).expect("renamed");
+        let opened = place.try_run(|cluster| async move {
+            let groups = cluster.groups().await;
+            assert!(!groups.stopped.is_empty(), "{groups:?}");
+            assert_eq!(groups.led + groups.stopped.len() as u64, u64::from(SLOTS) + 1);
+            let bucket = cluster.map().bucket("photos").expect("control is there").clone();
+            for name in names(40) {
+                let query =
+                    Query::Read { bucket: bucket.id, key: name.clone(), mode: ReadMode::Preferred, local: vec![] };
+                match cluster.query((bucket.id, &name), &query, Freshness::Local).await {
+                    Ok(Reply::Read(found)) => assert!(found.is_some(), "{name} would be lost"),
+                    Ok(other) => panic!("{other:?}"),
+                    Err(error) => assert!(matches!(error, ClusterError::Unreachable(_)), "{error:?}"),
+                }
+            }
+        });
+        // The disk that has control: nothing is begun anew either.
+        assert!(opened.as_ref().is_ok() || opened.as_ref().is_err_and(|why| why.contains("missing")), "{opened:?}");
+        std::fs::rename(&hidden, &away).expect("renamed");
+    }
+    place.run(|cluster| async move {
+        let bucket = cluster.map().bucket("photos").expect("it is still there").clone();
+        assert_eq!(keys(&cluster, &bucket, 1000).await, names(40));
     });
 }

@@ -7,10 +7,12 @@
 //! A page tells as far as it goes: up to `next`, or to the end. So pages of many slots merge: up to the least
 //! `next` of them everything is known.
 
+mod gather;
 mod objects;
 mod uploads;
 mod versions;
 
+pub use gather::Gathering;
 pub use objects::{ObjectEntry, objects};
 pub use uploads::{UploadEntry, uploads};
 pub use versions::{VersionEntry, versions};

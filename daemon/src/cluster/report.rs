@@ -1,0 +1,83 @@
+//! What one sees of the groups of this node.
+
+use cairn_placement::NodeId;
+use futures_util::future::join_all;
+
+use super::hub::{Core, Line};
+use super::{CONTROL, Cluster};
+
+/// The groups of a node, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// Led here.
+    pub led: u64,
+    /// Led by another node.
+    pub followed: u64,
+    /// Of those that are here, without a leader that is known.
+    pub leaderless: u64,
+    /// Entries that are committed and not applied here yet.
+    pub lag: u64,
+    /// Groups that have stopped here or can't be opened, and why.
+    pub stopped: Vec<(u32, String)>,
+    /// Who leads control, if that is known here.
+    pub control_leader: Option<NodeId>,
+}
+
+impl Groups {
+    fn add(mut self, other: Self) -> Self {
+        self.led += other.led;
+        self.followed += other.followed;
+        self.leaderless += other.leaderless;
+        self.lag += other.lag;
+        self.stopped.extend(other.stopped);
+        self.control_leader = self.control_leader.or(other.control_leader);
+        self
+    }
+}
+
+impl Core {
+    /// Of this core.
+    fn groups(&self) -> Groups {
+        let mut groups = Groups::default();
+        for (slot, _) in self.routes.borrow().of_core(self.id) {
+            let status = match self.slots.status(slot) {
+                Ok(status) => status,
+                Err(error) => {
+                    let why = self.failed.borrow().get(&slot).cloned();
+                    groups.stopped.push((slot, why.unwrap_or_else(|| error.to_string())));
+                    continue;
+                }
+            };
+            groups.lag += status.lag;
+            match (status.stopped, status.is_leader, status.leader) {
+                (Some(why), ..) => groups.stopped.push((slot, why)),
+                (None, true, _) => groups.led += 1,
+                (None, false, Some(_)) => groups.followed += 1,
+                (None, false, None) => groups.leaderless += 1,
+            }
+            if slot == CONTROL {
+                groups.control_leader = status.leader;
+            }
+        }
+        groups
+    }
+}
+
+impl Cluster {
+    /// The groups of this node, on all its cores that answer.
+    pub async fn groups(&self) -> Groups {
+        let core = self.core();
+        let ask = |to| core.run(Line::Lead, to, |core| async move { core.groups() });
+        let asked = join_all(core.all().map(ask)).await;
+        let mut groups = asked.into_iter().flatten().fold(Groups::default(), Groups::add);
+        let missing = core.routes.borrow().missing().clone();
+        groups.stopped.extend(missing.into_iter().map(|(slot, lane)| (slot, format!("its lane {lane} is missing"))));
+        groups.stopped.sort_unstable();
+        groups
+    }
+
+    /// This node's number.
+    pub fn node(&self) -> NodeId {
+        self.core().me
+    }
+}
