@@ -28,12 +28,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a new node in empty directories, and the first access key
+    #[command(after_help = node::INIT_HELP)]
+    Init(node::InitArgs),
     /// Run a node until it is told to stop
     #[command(after_help = node::SERVE_HELP)]
     Serve(node::ServeArgs),
     /// Show what a running node does, and how well
     #[command(after_help = node::STATUS_HELP)]
     Status(node::StatusArgs),
+    /// Make, show and remove access keys
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Key(node::KeyCommand),
     /// Show the settings of a node and where each comes from, or check them
     #[command(subcommand, after_help = EXIT_CODES)]
     Config(node::ConfigCommand),
@@ -62,7 +68,9 @@ enum Command {
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         None => help(),
+        Some(Command::Init(args)) => args.run(),
         Some(Command::Serve(args)) => args.run(),
+        Some(Command::Key(command)) => command.run(),
         Some(Command::Status(args)) => args.run(),
         Some(Command::Config(command)) => command.run(),
         Some(Command::Bench(command)) => command.run(),

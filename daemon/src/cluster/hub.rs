@@ -39,7 +39,7 @@ pub enum Line {
 
 const LINES: [Line; 3] = [Line::Slot, Line::Raft, Line::Lead];
 
-/// What the cores of a node share; each clones it and opens its part with [`super::Cluster::join`].
+/// What the cores of a node share; each clones it and opens its part with [`super::Cluster::start`].
 #[derive(Clone)]
 pub struct Hub {
     meshes: Arc<[Mesh<Job<Core>>; 3]>,

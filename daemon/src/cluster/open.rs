@@ -66,15 +66,17 @@ impl Cluster {
     /// # Errors
     /// If a group can't be opened, or the disks belong to another cluster.
     pub async fn open(disks: Disks, transport: Rc<dyn Transport>, options: &Options) -> Result<Self, ClusterError> {
-        Self::join(&Hub::new(1), disks, transport, Peers::none(options.node), options).await
+        let cluster = Self::start(&Hub::new(1), disks, transport, Peers::none(options.node), options)?;
+        cluster.opened(options).await?;
+        Ok(cluster)
     }
 
-    /// Opens this core's part of a node of a cluster; every core of the hub must do so. Returns when every core can use it. With
-    /// peers, that is when the cluster is born, however long that takes.
+    /// This core's part of a node of a cluster, which has no groups yet; every core of the hub must start its own, then see them
+    /// [opened](Self::opened).
     ///
     /// # Errors
-    /// If the disks belong to another cluster or node, or, of a cluster of one, nobody leads in time.
-    pub async fn join(
+    /// If the options make no sense, or this core has started already.
+    pub fn start(
         hub: &Hub,
         disks: Disks,
         transport: Rc<dyn Transport>,
@@ -83,14 +85,23 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let slots = Slots::new(options.node, transport, options.slot.clone())?;
         let core = Core::start(hub, options.node, slots, disks, options.seal.clone(), peers)?;
-        let cluster = Self(Rc::new(Handle { core: core.clone() }));
+        Ok(Self(Rc::new(Handle { core })))
+    }
+
+    /// Opens the groups of all cores: core 0 does, the others wait for that. With peers it takes until the cluster is born,
+    /// however long that is.
+    ///
+    /// # Errors
+    /// If the disks belong to another cluster or node, or, of a cluster of one, nobody leads in time.
+    pub async fn opened(&self, options: &Options) -> Result<(), ClusterError> {
+        let core = self.core();
         if core.id != LEAD {
             while core.started.get().is_none() {
                 core.start_bell.rung().await;
             }
-            return core.started.get().cloned().unwrap_or(Ok(())).map(|()| cluster);
+            return core.started.get().cloned().unwrap_or(Ok(()));
         }
-        let opened = Box::pin(cluster.lead(options)).await;
+        let opened = Box::pin(self.lead(options)).await;
         for to in core.all().skip(1) {
             let opened = opened.clone();
             let tell = move |core: Rc<Core>| async move {
@@ -100,9 +111,9 @@ impl Cluster {
             core.run(Line::Lead, to, tell).await?;
         }
         opened?;
-        let following = spawn(Class::Foreground, follow(Rc::downgrade(&core)));
+        let following = spawn(Class::Foreground, follow(Rc::downgrade(core)));
         core.tasks.borrow_mut().push(following);
-        Ok(cluster)
+        Ok(())
     }
 
     async fn lead(&self, options: &Options) -> Result<(), ClusterError> {

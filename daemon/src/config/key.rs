@@ -27,6 +27,8 @@ pub enum Kind {
     Rate,
     /// An address and a port, or `off`.
     Address,
+    /// Nodes and where they answer, as `1=10.0.0.1:7000`; in a variable or a flag, separated by commas.
+    Peers,
     /// Levels of logging, as [`crate::trace::Levels`] reads them.
     Levels,
 }
@@ -84,6 +86,34 @@ pub const KEYS: &[Key] = &[
         default: Some("127.0.0.1:8080"),
         is_live: false,
         about: "where the management API listens, without encryption; off for nowhere",
+    },
+    Key {
+        name: "listen.s3",
+        kind: Kind::Address,
+        default: Some("127.0.0.1:9000"),
+        is_live: false,
+        about: "where the S3 gateway listens, without encryption; off for nowhere",
+    },
+    Key {
+        name: "listen.rpc",
+        kind: Kind::Address,
+        default: Some("127.0.0.1:7000"),
+        is_live: false,
+        about: "where other nodes and clients reach this one, without encryption; off for nowhere",
+    },
+    Key {
+        name: "cluster.node",
+        kind: Kind::Number { least: 1, most: u32::MAX as u64, word: "auto" },
+        default: Some("auto"),
+        is_live: false,
+        about: "this node's number among cluster.peers, for ever; auto is what its disks say, or 1",
+    },
+    Key {
+        name: "cluster.peers",
+        kind: Kind::Peers,
+        default: None,
+        is_live: false,
+        about: "all nodes of the cluster, this one among them, as 1=ADDRESS:PORT; nobody for a cluster of one",
     },
     Key {
         name: "compact.bytes_per_second",

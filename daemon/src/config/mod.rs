@@ -180,6 +180,38 @@ impl Config {
         }
     }
 
+    /// Where the S3 gateway listens, if it does.
+    pub fn listen_s3(&self) -> Option<SocketAddr> {
+        match self.value("listen.s3") {
+            Some(Value::Address(address)) => *address,
+            _ => None,
+        }
+    }
+
+    /// Where RPC listens, if it does.
+    pub fn listen_rpc(&self) -> Option<SocketAddr> {
+        match self.value("listen.rpc") {
+            Some(Value::Address(address)) => *address,
+            _ => None,
+        }
+    }
+
+    /// This node's number; `None` for what its disks say.
+    pub fn node(&self) -> Option<u64> {
+        match self.value("cluster.node") {
+            Some(Value::Number(number, _)) => *number,
+            _ => None,
+        }
+    }
+
+    /// All nodes of the cluster, in the order of their numbers; nobody for a cluster of one.
+    pub fn peers(&self) -> &[(u64, SocketAddr)] {
+        match self.value("cluster.peers") {
+            Some(Value::Peers(peers)) => peers,
+            _ => &[],
+        }
+    }
+
     /// How fast each lane's compaction may work.
     pub fn compact_rate(&self) -> Rate {
         self.rate("compact.bytes_per_second")

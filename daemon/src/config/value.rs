@@ -22,6 +22,8 @@ pub enum Value {
     Rate(Rate),
     /// An address, or nowhere.
     Address(Option<SocketAddr>),
+    /// Nodes and where they answer, in the order of their numbers.
+    Peers(Vec<(u64, SocketAddr)>),
     /// Levels of logging.
     Levels(Levels),
 }
@@ -63,17 +65,19 @@ impl Value {
                     Err("is no address with a port; write one such as 127.0.0.1:8080 or [::1]:8080, or off".to_owned())
                 }
             },
+            Kind::Peers => peers(text.split(',')),
             Kind::Levels => text.parse().map(Self::Levels),
         }
     }
 
-    /// Reads a list of directories as the file has it.
+    /// Reads a list as the file has it.
     ///
     /// # Errors
     /// As [`Value::read`].
     pub fn read_list(key: &Key, items: &[String]) -> Result<Self, String> {
         match key.kind {
             Kind::Directories => directories(items.iter().map(String::as_str)),
+            Kind::Peers => peers(items.iter().map(String::as_str)),
             _ => Err("is a list, and this setting takes one value; write it without [ ]".to_owned()),
         }
     }
@@ -91,6 +95,26 @@ fn directories<'a>(items: impl Iterator<Item = &'a str>) -> Result<Value, String
         }
     }
     Ok(Value::Directories(items))
+}
+
+fn peers<'a>(items: impl Iterator<Item = &'a str>) -> Result<Value, String> {
+    let mut peers = Vec::new();
+    for item in items.map(str::trim) {
+        let read = item.split_once('=').and_then(|(node, address)| Some((node.parse().ok()?, address.parse().ok()?)));
+        let Some((node, address)) =
+            read.filter(|(node, _): &(u64, SocketAddr)| (1..=u64::from(u32::MAX)).contains(node))
+        else {
+            return Err(format!(
+                "has {item:?}, which is no node; write its number and address, such as 1=10.0.0.1:7000"
+            ));
+        };
+        if peers.iter().any(|(other, taken)| *other == node || *taken == address) {
+            return Err(format!("names node {node} or its address {address} twice; name each once"));
+        }
+        peers.push((node, address));
+    }
+    peers.sort_unstable();
+    Ok(Value::Peers(peers))
 }
 
 const UNITS: &[(&str, u64)] =
@@ -129,6 +153,10 @@ impl fmt::Display for Value {
             Self::Rate(Rate::Unlimited) => f.write_str("unlimited"),
             Self::Address(Some(address)) => address.fmt(f),
             Self::Address(None) => f.write_str("off"),
+            Self::Peers(peers) => {
+                let texts: Vec<String> = peers.iter().map(|(node, address)| format!("{node}={address}")).collect();
+                f.write_str(&texts.join(","))
+            }
             Self::Levels(levels) => levels.fmt(f),
         }
     }

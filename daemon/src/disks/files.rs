@@ -25,7 +25,7 @@ pub enum DiskError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// Nothing of Cairn's is there.
-    #[error("there is no disk of Cairn here; `cairn disk add` makes one")]
+    #[error("there is no disk of Cairn here; `cairn init` makes a new node, `cairn disk add` one more disk")]
     NotADisk,
     /// Another process has it.
     #[error("another process uses it; stop the node that runs on it")]

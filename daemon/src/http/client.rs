@@ -7,9 +7,10 @@ use cairn_io::net::Stream;
 use cairn_io::task::{Class, spawn};
 use cairn_io::time::{Duration, timeout};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Method, Request, StatusCode};
+pub use hyper::{Method, StatusCode};
 
 /// The longest answer that is taken.
 pub const ANSWER_MAX: usize = 16 << 20;
@@ -39,15 +40,29 @@ pub async fn ask(
     headers: &[(&str, &str)],
     limit: Duration,
 ) -> Result<(StatusCode, Bytes), AskError> {
-    let asking = timeout(limit, ask_patiently(to, method, path, headers)).await;
+    send(to, (method, path), headers, Bytes::new(), limit).await
+}
+
+/// The same, with a body.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn send(
+    to: SocketAddr,
+    (method, path): (Method, &str),
+    headers: &[(&str, &str)],
+    body: Bytes,
+    limit: Duration,
+) -> Result<(StatusCode, Bytes), AskError> {
+    let asking = timeout(limit, ask_patiently(to, (method, path), headers, body)).await;
     asking.unwrap_or(Err(AskError::Late(to, limit)))
 }
 
 async fn ask_patiently(
     to: SocketAddr,
-    method: Method,
-    path: &str,
+    (method, path): (Method, &str),
     headers: &[(&str, &str)],
+    body: Bytes,
 ) -> Result<(StatusCode, Bytes), AskError> {
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| AskError::Broken(to, error);
     let stream = Stream::connect(to).await.map_err(AskError::Connect)?;
@@ -58,7 +73,7 @@ async fn ask_patiently(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::<Bytes>::default()).map_err(|error| broken(error.into()))?;
+    let request = request.body(Full::new(body)).map_err(|error| broken(error.into()))?;
     let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(broken)?;

@@ -125,6 +125,7 @@ impl Collector for Scrape {
         self.disks(&mut writer)?;
         self.lanes(&mut writer)?;
         self.actors(&mut writer)?;
+        self.cluster(&mut writer)?;
         self.management(&mut writer)
     }
 }
@@ -250,6 +251,22 @@ impl Scrape {
         writer.counter("cairn_actor_starts", "How often it was started", &counters(|actor| actor.starts))?;
         writer.counter("cairn_actor_failures", "How often it failed", &counters(|actor| actor.failures))?;
         writer.counter("cairn_actor_panics", "Of these, how often it panicked", &counters(|actor| actor.panics))
+    }
+
+    fn cluster(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let Some(cluster) = &self.report.cluster else { return Ok(()) };
+        let gauges: [(&str, &str, u64); 6] = [
+            ("cairn_map_epoch", "The epoch of the cluster map that the node has", cluster.epoch),
+            ("cairn_groups_led", "Groups that the node leads", cluster.led),
+            ("cairn_groups_followed", "Groups of the node that another one leads", cluster.followed),
+            ("cairn_groups_leaderless", "Groups of the node that nobody leads, as far as it knows", cluster.leaderless),
+            ("cairn_groups_stopped", "Groups that have stopped on the node", cluster.stopped.len() as u64),
+            ("cairn_groups_lag", "Entries that are committed and not applied on the node yet", cluster.lag),
+        ];
+        for (name, help, value) in gauges {
+            writer.gauge(name, help, None, &alone(value as i64))?;
+        }
+        Ok(())
     }
 
     fn management(&self, writer: &mut Writer<'_>) -> fmt::Result {

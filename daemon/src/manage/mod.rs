@@ -8,6 +8,7 @@
 //! sent anywhere costs nothing. It never carries what users store, nor any name of it. Only what changes something asks
 //! for the token ([`token`]).
 
+mod keys;
 pub mod metrics;
 pub mod report;
 mod routes;
@@ -30,6 +31,7 @@ use tower_service::Service;
 use tracing::debug;
 use utoipa::ToSchema;
 
+use crate::cluster::ClusterError;
 use crate::http::{Body, Serve};
 use metrics::Answered;
 use report::NodeReport;
@@ -44,6 +46,76 @@ pub enum Question {
     Report(async_channel::Sender<NodeReport>),
     /// The same for Prometheus.
     Metrics(async_channel::Sender<String>),
+    /// Something about access keys.
+    Keys(KeysAsk, async_channel::Sender<Result<KeysAnswer, ClusterError>>),
+}
+
+/// What is to be done with access keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeysAsk {
+    /// Name them.
+    List,
+    /// Make one for a user, who is made with these rights if there is none.
+    Create {
+        /// Whose it is to be.
+        user: String,
+        /// See there.
+        rights: String,
+    },
+    /// Remove one.
+    Delete {
+        /// Its public half.
+        access: String,
+    },
+}
+
+/// What was done with access keys.
+#[derive(Clone, Debug)]
+pub enum KeysAnswer {
+    /// All there are.
+    List(Vec<KeyReport>),
+    /// A new one.
+    Created(NewKeyReport),
+    /// Whether there was one to remove.
+    Deleted(bool),
+}
+
+/// An access key, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyReport {
+    /// Its public half.
+    pub access: String,
+    /// Whose it is.
+    pub user: String,
+    /// Whether it is refused for now.
+    pub disabled: bool,
+}
+
+/// A new access key: the only answer that has its secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewKeyReport {
+    /// Its public half.
+    pub access: String,
+    /// Its secret half.
+    pub secret: String,
+    /// Whose it is.
+    pub user: String,
+}
+
+impl std::fmt::Debug for NewKeyReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewKeyReport").field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+/// Who is to have a new access key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyWish {
+    /// The user; made if there is none.
+    pub user: String,
+    /// What a user that is made may do: `admin` for everything, empty for what bucket policies allow.
+    #[serde(default)]
+    pub rights: String,
 }
 
 /// What handlers share.

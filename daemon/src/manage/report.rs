@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
-    /// Its disks are being opened.
+    /// Its disks and its cluster are being opened.
     Starting,
     /// It serves.
     Ready,
@@ -44,6 +44,42 @@ pub struct NodeReport {
     pub lanes: Vec<LaneReport>,
     /// Directories of `data` that are not used.
     pub troubles: Vec<Trouble>,
+    /// Its part in its cluster; none while it isn't open.
+    pub cluster: Option<ClusterReport>,
+}
+
+/// A node's part in its cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterReport {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's number.
+    pub node: u64,
+    /// The epoch of the cluster map that it has.
+    pub epoch: u64,
+    /// Nodes of the map.
+    pub nodes: u64,
+    /// The node that leads the control group, if this one knows.
+    pub control_leader: Option<u64>,
+    /// Groups that this node leads.
+    pub led: u64,
+    /// Groups of this node that another one leads.
+    pub followed: u64,
+    /// Groups of this node that nobody leads, as far as it knows.
+    pub leaderless: u64,
+    /// Entries that are committed and not applied here yet.
+    pub lag: u64,
+    /// Groups that have stopped on this node.
+    pub stopped: Vec<StoppedGroup>,
+}
+
+/// A group that has stopped on this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StoppedGroup {
+    /// `control`, or `slot` and its number.
+    pub group: String,
+    /// Why, and what to do.
+    pub why: String,
 }
 
 /// A directory that is not used.
@@ -225,7 +261,7 @@ impl NodeReport {
     /// Why nothing can be stored.
     pub fn readiness(&self) -> Result<(), &'static str> {
         match self.state {
-            NodeState::Starting => Err("the node is opening its disks"),
+            NodeState::Starting => Err("the node is opening its disks and its cluster"),
             NodeState::Draining => Err("the node is stopping"),
             NodeState::Ready if self.lanes.iter().any(|lane| lane.state == LaneState::Open) => Ok(()),
             NodeState::Ready => Err("no lane takes data: each is full, poisoned or missing"),

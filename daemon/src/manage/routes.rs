@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use cairn_io::Shutdown;
@@ -20,11 +20,11 @@ use tracing::{info, warn};
 use utoipa::{OpenApi, ToSchema};
 
 use super::report::NodeReport;
-use super::{ANSWER_WITHIN, ApiError, ErrorBody, Question, Shared, token};
+use super::{ANSWER_WITHIN, ApiError, ErrorBody, Question, Shared, keys, token};
 use crate::trace::tap::{TAPS_MAX, Tap, Tapped};
 
 /// The paths there are, and what answers them.
-fn routes() -> [(&'static str, MethodRouter<Shared>); 7] {
+fn routes() -> [(&'static str, MethodRouter<Shared>); 9] {
     [
         ("/health/live", get(live)),
         ("/health/ready", get(ready)),
@@ -32,15 +32,29 @@ fn routes() -> [(&'static str, MethodRouter<Shared>); 7] {
         ("/metrics", get(metrics)),
         ("/logs/stream", get(logs)),
         ("/shutdown", post(shutdown)),
+        ("/keys", get(keys::list).post(keys::create)),
+        ("/keys/{access}", delete(keys::remove)),
         ("/openapi.json", get(openapi)),
     ]
 }
 
-const PATHS: [&str; 7] =
-    ["/health/live", "/health/ready", "/status", "/metrics", "/logs/stream", "/shutdown", "/openapi.json"];
+const PATHS: [&str; 9] = [
+    "/health/live",
+    "/health/ready",
+    "/status",
+    "/metrics",
+    "/logs/stream",
+    "/shutdown",
+    "/keys",
+    "/keys/{access}",
+    "/openapi.json",
+];
 
 /// What a path is called in metrics.
 pub fn label(path: &str) -> &'static str {
+    if path.starts_with("/keys/") {
+        return "/keys/{access}";
+    }
     PATHS.into_iter().find(|known| *known == path).unwrap_or("other")
 }
 
@@ -53,7 +67,7 @@ pub fn router(shared: Shared) -> Router {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Cairn management API", description = "What a node does, why, how well; and how to stop it."),
-    paths(live, ready, status, metrics, logs, shutdown, openapi)
+    paths(live, ready, status, metrics, logs, shutdown, keys::list, keys::create, keys::remove, openapi)
 )]
 struct Document;
 
@@ -133,22 +147,28 @@ async fn next_line(tap: &Tap, shutdown: &Shutdown) -> Option<Bytes> {
     responses((status = 202, body = Done), (status = 401, body = ErrorBody), (status = 503, body = ErrorBody))
 )]
 async fn shutdown(State(shared): State<Shared>, headers: HeaderMap) -> Result<(StatusCode, Json<Done>), ApiError> {
+    authorize(&shared, &headers)?;
+    info!("the management API was asked to stop the node");
+    shared.shutdown.request();
+    Ok((StatusCode::ACCEPTED, done("draining")))
+}
+
+/// Whether whoever asks has the token.
+pub(super) fn authorize(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(expected) = shared.token.get() else {
         let message = "the node is still starting, or could not write its token, as its log says; send it SIGTERM";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_token", message));
     };
     let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if !given.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|text| expected.is(text.trim())) {
-        warn!("somebody without the token asked the node to stop");
+        warn!("somebody without the token asked for what needs it");
         let message = format!(
             "say `authorization: Bearer TOKEN` with the token of the file {} on the node's first disk",
             token::FILE
         );
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
     }
-    info!("the management API was asked to stop the node");
-    shared.shutdown.request();
-    Ok((StatusCode::ACCEPTED, done("draining")))
+    Ok(())
 }
 
 /// This document.
@@ -171,7 +191,7 @@ async fn no_such_method(uri: Uri) -> ApiError {
 }
 
 /// Asks the node, for a while.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     shared: &Shared,
     question: impl FnOnce(async_channel::Sender<T>) -> Question,
 ) -> Result<T, ApiError> {

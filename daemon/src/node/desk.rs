@@ -8,19 +8,22 @@ use cairn_io::mesh::Endpoint;
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::time::{self, Duration, Instant};
 use cairn_io::{CoreId, cores, fs, lines};
+use cairn_meta::control::state::KeyRecord;
 use futures_util::future::join_all;
 
 use super::Ask;
 use super::crew::Crew;
+use crate::cluster::{CONTROL, Cluster, ClusterError, NewKey};
 use crate::disks::LaneState as Found;
 use crate::disks::{DiskState, DiskStatus, Disks, LaneStatus, Status};
 use crate::http::Watch;
 use crate::lane;
-use crate::manage::Question;
 use crate::manage::metrics::{Answered, Scrape, encode};
 use crate::manage::report::{
-    CoreReport, DiskReport, LaneDetail, LaneReport, LaneState, NodeReport, NodeState, Trouble,
+    ClusterReport, CoreReport, DiskReport, LaneDetail, LaneReport, LaneState, NodeReport, NodeState, StoppedGroup,
+    Trouble,
 };
+use crate::manage::{KeyReport, KeysAnswer, KeysAsk, NewKeyReport, Question};
 
 /// How long a core may take to say what it is doing; one that takes longer is left out.
 const REPORT_WITHIN: Duration = Duration::from_secs(2);
@@ -37,6 +40,8 @@ pub struct Desk {
     is_draining: Cell<bool>,
     /// Once the disks are open.
     open: RefCell<Option<(Disks, Crew)>>,
+    /// Once the cluster is.
+    cluster: RefCell<Option<Cluster>>,
 }
 
 impl Desk {
@@ -46,13 +51,19 @@ impl Desk {
         answered: Rc<RefCell<Answered>>,
         watch: Option<Watch>,
     ) -> Rc<Self> {
-        let (begun, is_draining, open) = (time::now(), Cell::default(), RefCell::default());
-        Rc::new(Self { driver, begun, endpoint, answered, watch, is_draining, open })
+        let (begun, is_draining) = (time::now(), Cell::default());
+        let (open, cluster) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { driver, begun, endpoint, answered, watch, is_draining, open, cluster })
     }
 
     /// The disks are open.
     pub fn open(&self, disks: Disks, crew: Crew) {
         self.open.replace(Some((disks, crew)));
+    }
+
+    /// The cluster is open.
+    pub fn join(&self, cluster: Cluster) {
+        self.cluster.replace(Some(cluster));
     }
 
     /// The node was told to stop.
@@ -72,9 +83,18 @@ impl Desk {
     }
 
     async fn answer(&self, question: Question) {
+        let question = match question {
+            Question::Keys(ask, answer) => {
+                let answered = self.keys(ask).await;
+                // Whoever asked may have gone.
+                let _ = answer.try_send(answered);
+                return;
+            }
+            other => other,
+        };
         let report = self.report().await;
-        // Whoever asked may have gone.
         match question {
+            Question::Keys(..) => {}
             Question::Report(answer) => drop(answer.try_send(report)),
             Question::Metrics(answer) => {
                 let scrape = Scrape {
@@ -85,6 +105,19 @@ impl Desk {
                 };
                 drop(answer.try_send(encode(scrape)));
             }
+        }
+    }
+
+    async fn keys(&self, ask: KeysAsk) -> Result<KeysAnswer, ClusterError> {
+        let cluster = self.cluster.borrow().clone();
+        let cluster = cluster.ok_or_else(|| ClusterError::Unreachable("the node is still starting".to_owned()))?;
+        match ask {
+            KeysAsk::List => Ok(KeysAnswer::List(cluster.map().keys.iter().map(key_report).collect())),
+            KeysAsk::Create { user, rights } => {
+                let NewKey { access, secret } = cluster.create_key(OPERATOR, &user, &rights).await?;
+                Ok(KeysAnswer::Created(NewKeyReport { access, secret, user }))
+            }
+            KeysAsk::Delete { access } => Ok(KeysAnswer::Deleted(cluster.delete_key(OPERATOR, &access).await?)),
         }
     }
 
@@ -103,9 +136,14 @@ impl Desk {
             disks: vec![],
             lanes: vec![],
             troubles: vec![],
+            cluster: None,
         };
+        let cluster = self.cluster.borrow().clone();
         if let Some((disks, crew)) = open {
-            report.state = NodeState::Ready;
+            if let Some(cluster) = cluster {
+                report.state = NodeState::Ready;
+                report.cluster = cluster_report(&cluster).await;
+            }
             report.cores = self.cores(&crew).await;
             if let Ok(Ok(status)) = time::timeout(REPORT_WITHIN, disks.status()).await {
                 fill_in(&mut report, &status);
@@ -131,6 +169,32 @@ impl Desk {
         };
         time::timeout(REPORT_WITHIN, asking).await.ok().flatten()
     }
+}
+
+/// Who acts for people that have the management token, in the audit.
+const OPERATOR: &str = "operator";
+
+fn key_report(key: &KeyRecord) -> KeyReport {
+    KeyReport { access: key.access.clone(), user: key.user.clone(), disabled: key.disabled }
+}
+
+async fn cluster_report(cluster: &Cluster) -> Option<ClusterReport> {
+    let groups = time::timeout(REPORT_WITHIN, cluster.groups()).await.ok()?;
+    let map = cluster.map();
+    let name = |slot: u32| if slot == CONTROL { "control".to_owned() } else { format!("slot {slot}") };
+    let stopped = groups.stopped.into_iter().map(|(slot, why)| StoppedGroup { group: name(slot), why });
+    Some(ClusterReport {
+        cluster: map.born().id.to_string(),
+        node: cluster.node().0,
+        epoch: map.epoch,
+        nodes: map.nodes.len() as u64,
+        control_leader: groups.control_leader.map(|node| node.0),
+        led: groups.led,
+        followed: groups.followed,
+        leaderless: groups.leaderless,
+        lag: groups.lag,
+        stopped: stopped.collect(),
+    })
 }
 
 /// Memory of this process, where the system says.

@@ -3,8 +3,9 @@
 //! | step | core 0 | the others |
 //! | --- | --- | --- |
 //! | start | listens for management, waits until nobody else has the disks, opens them | open their lanes |
-//! | run | answers for the node, takes new budgets over on SIGHUP | report when asked |
-//! | told to stop | lets requests end, has every core stop its actors, closes all lanes | stop their actors when asked |
+//! | join | finds who the node is, tells the others, opens the cluster | take part when told |
+//! | run | answers for the node, takes new budgets over on SIGHUP, serves S3 | report when asked, serve S3 |
+//! | told to stop | lets requests end on every core, hands over and stops all groups, has every core stop its actors, closes all lanes | end requests, then stop their actors, when asked |
 //! | end | tells the others | end |
 //!
 //! A core that panics takes the node with it: what is durable is on disk, and half a node helps nobody. Invariant: when a
@@ -12,6 +13,8 @@
 
 mod crew;
 mod desk;
+mod gateway;
+mod member;
 mod state;
 
 use std::fmt;
@@ -31,8 +34,9 @@ use futures_util::future::{Either, select};
 use futures_util::pin_mut;
 use tracing::{error, info, warn};
 
+use crate::cluster::Hub as ClusterHub;
 use crate::config::Config;
-use crate::disks::{Disks, Hub, Options, lane_name};
+use crate::disks::{Disks, Hub, Options, Status, lane_name};
 use crate::http::{Limits, Server};
 use crate::lane::Options as LaneOptions;
 use crate::manage::Management;
@@ -41,6 +45,8 @@ use crate::trace;
 pub use crew::Budgets;
 use crew::Crew;
 use desk::Desk;
+pub use member::{Joining, begin};
+use member::{Member, claim_address};
 use state::State;
 
 /// Messages that wait from one core to another.
@@ -76,6 +82,8 @@ pub struct Plan {
     pub index: Arc<dyn Fn(&str) -> Store + Send + Sync>,
     /// Makes lanes' options from those that the configuration gives.
     pub lane_options: fn(LaneOptions) -> LaneOptions,
+    /// Makes the node's part in its cluster from what was found.
+    pub joining: fn(Joining) -> Joining,
     /// Reads the configuration again.
     pub reload: Arc<dyn Fn() -> Reload + Send + Sync>,
     /// Who asks for that.
@@ -92,8 +100,11 @@ pub struct Node(Arc<Shared>);
 struct Shared {
     plan: Plan,
     hub: Hub,
+    cluster: ClusterHub,
     mesh: Mesh<Ask>,
     hangups: Mutex<Option<Hangups>>,
+    /// Set when S3 is to let no more requests in.
+    stop_serving: Shutdown,
     /// Set when every lane is closed, or the node has failed: cores end.
     over: Shutdown,
 }
@@ -104,6 +115,12 @@ enum Ask {
     Report(async_channel::Sender<crate::manage::report::CoreReport>),
     /// To go on with these budgets.
     Budgets(Budgets),
+    /// To take part in the cluster.
+    Join(Box<Joining>),
+    /// To serve: the cluster is open.
+    Serve,
+    /// To let requests end.
+    EndServing(async_channel::Sender<()>),
     /// To stop its actors.
     StopActors(async_channel::Sender<()>),
 }
@@ -113,7 +130,9 @@ impl Node {
     pub fn new(mut plan: Plan) -> Self {
         let hangups = Mutex::new(Some(std::mem::replace(&mut plan.hangups, Hangups::none())));
         let (hub, mesh) = (Hub::new(plan.cores), Mesh::new(plan.cores, QUEUE));
-        Self(Arc::new(Shared { plan, hub, mesh, hangups, over: Shutdown::new() }))
+        let cluster = ClusterHub::new(plan.cores);
+        let (stop_serving, over) = (Shutdown::new(), Shutdown::new());
+        Self(Arc::new(Shared { plan, hub, cluster, mesh, hangups, stop_serving, over }))
     }
 
     /// The life of one core.
@@ -220,6 +239,10 @@ impl Shared {
         let crew = Crew::new(disks.clone(), Budgets::of(&self.plan.config));
         crew.hire();
         desk.open(disks.clone(), crew.clone());
+        let Some(mut member) = self.join(&disks, &status, endpoint).await? else {
+            return self.end(&crew, &disks, endpoint).await;
+        };
+        desk.join(member.cluster.clone());
         info!(
             node = %status.map.node,
             disks = status.disks.len(),
@@ -241,14 +264,61 @@ impl Shared {
         {
             warn!(connections = cut, "connections took too long to end and were cut off");
         }
-        crew.dismiss().await;
+        self.stop_serving.request();
+        self.ask_others(endpoint, Ask::EndServing).await;
+        member.served().await;
+        member.cluster.close().await;
+        self.end(&crew, &disks, endpoint).await
+    }
+
+    /// Takes part in the cluster with every core; `None` if the node was told to stop meanwhile.
+    async fn join(
+        &self,
+        disks: &Disks,
+        status: &Status,
+        endpoint: &Rc<Endpoint<Ask>>,
+    ) -> Result<Option<Member>, NodeError> {
+        let config = &self.plan.config;
+        let mut joining = Joining::find(config, status).await?;
+        joining = (self.plan.joining)(joining);
+        let mut member = Member::start(&self.cluster, disks.clone(), &joining)?;
+        if let Some(address) = config.listen_s3().filter(|_| gateway::service(&member.cluster).is_some()) {
+            joining.s3 = Some(claim_address("s3", address)?);
+        }
         for core in (1..self.plan.cores).map(CoreId::new) {
-            let (stopped, heard) = async_channel::bounded(1);
-            if endpoint.send(core, Ask::StopActors(stopped)).await.is_ok() {
-                // A core that has gone has no actors.
+            // A core that has gone takes the node with it.
+            let _ = endpoint.send(core, Ask::Join(Box::new(joining.clone()))).await;
+        }
+        let options = joining.options();
+        match select_opened(member.cluster.opened(&options), &self.plan.shutdown).await {
+            Some(opened) => opened.map_err(|error| NodeError::NotStarted(error.to_string()))?,
+            None => {
+                member.cluster.close().await;
+                return Ok(None);
+            }
+        }
+        member.serve_s3(&joining, &self.stop_serving)?;
+        for core in (1..self.plan.cores).map(CoreId::new) {
+            let _ = endpoint.send(core, Ask::Serve).await;
+        }
+        Ok(Some(member))
+    }
+
+    /// Asks every other core to end something, and waits for that.
+    async fn ask_others(&self, endpoint: &Endpoint<Ask>, ask: impl Fn(async_channel::Sender<()>) -> Ask) {
+        for core in (1..self.plan.cores).map(CoreId::new) {
+            let (ended, heard) = async_channel::bounded(1);
+            if endpoint.send(core, ask(ended)).await.is_ok() {
+                // A core that has gone has nothing to end.
                 let _ = heard.recv().await;
             }
         }
+    }
+
+    /// Stops the actors of all cores and closes all lanes.
+    async fn end(&self, crew: &Crew, disks: &Disks, endpoint: &Endpoint<Ask>) -> Result<(), NodeError> {
+        crew.dismiss().await;
+        self.ask_others(endpoint, Ask::StopActors).await;
         let closed = disks.close().await;
         self.over.request();
         match closed {
@@ -273,10 +343,10 @@ impl Shared {
             // Core 0 says why.
             Either::Left((Err(_), _)) | Either::Right(_) => return Ok(()),
         };
-        let crew = Crew::new(disks, Budgets::of(&self.plan.config));
+        let crew = Crew::new(disks.clone(), Budgets::of(&self.plan.config));
         crew.hire();
         let keeping = spawn(Class::Maintenance, keep_up(crew.clone(), None));
-        let mut keeping = Some(keeping);
+        let (mut keeping, mut part) = (Some(keeping), None);
         loop {
             let (asked, over) = (endpoint.recv(), self.over.requested());
             pin_mut!(asked, over);
@@ -284,6 +354,20 @@ impl Shared {
                 Either::Left(((_, ask), _)) => match ask {
                     Ask::Report(answer) => drop(answer.try_send(crew.report())),
                     Ask::Budgets(budgets) => crew.set_budgets(budgets),
+                    Ask::Join(joining) => {
+                        part = Some((Member::start(&self.cluster, disks.clone(), &joining)?, joining));
+                    }
+                    Ask::Serve => {
+                        if let Some((member, joining)) = &mut part {
+                            member.serve_s3(joining, &self.stop_serving)?;
+                        }
+                    }
+                    Ask::EndServing(done) => {
+                        if let Some((member, _)) = &mut part {
+                            member.served().await;
+                        }
+                        let _ = done.try_send(());
+                    }
                     Ask::StopActors(done) => {
                         keeping = None;
                         crew.dismiss().await;
@@ -470,6 +554,7 @@ pub fn run(config: &Config, reload: Arc<dyn Fn() -> Reload + Send + Sync>) -> Re
         shutdown,
         index: Arc::new(|path| Store::lmdb(path)),
         lane_options: |options| options,
+        joining: |joining| joining,
         reload,
         hangups,
     });

@@ -106,7 +106,8 @@ impl Place {
             async move {
                 let disks = Disks::open(&disk_hub, disk_options(data)).await.expect("the disks open");
                 let (transport, peers) = (Rc::new(Nobody), Peers::none(NodeId(1)));
-                let cluster = Cluster::join(&hub, disks.clone(), transport, peers, &options()).await.expect("it opens");
+                let cluster = Cluster::start(&hub, disks.clone(), transport, peers, &options()).expect("it starts");
+                cluster.opened(&options()).await.expect("it opens");
                 test(cluster.clone(), core).await;
                 done.send(()).await.expect("somebody hears");
                 if core.index() > 0 {

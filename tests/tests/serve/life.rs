@@ -240,3 +240,58 @@ fn status_says_whether_the_node_is_there() {
     assert_eq!(output.status.code(), Some(2));
     assert!(err(&output).contains(&address) && err(&output).contains("is the node running"), "{}", err(&output));
 }
+
+#[test]
+fn a_node_is_made_and_has_access_keys() {
+    let disks = Disks::empty(2);
+    let paths: Vec<&str> = (0..2).map(|disk| disks.path(disk).to_str().expect("UTF-8")).collect();
+    let output = run(&["init", paths[0], paths[1], "--json"]);
+    assert!(output.status.success(), "{}", err(&output));
+    let first: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(first["user"], "root");
+    let again = run(&["init", paths[0], paths[1]]);
+    assert_eq!(again.status.code(), Some(2), "{}", err(&again));
+    for disk in paths {
+        let file = std::path::Path::new(disk).join("cluster-secret");
+        let mode = std::fs::metadata(&file).expect("every disk has it").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+    }
+    let node = Node::start(&disks, &[]);
+    let (at, data) = (node.addr.to_string(), disks.data());
+    let key = |more: &[&str]| run(&[&["key"], more, &["--at", &at, "--data", &data, "--json"]].concat());
+    let output = key(&["create", "ann"]);
+    assert!(output.status.success(), "{}", err(&output));
+    let second: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let listed = |names: &[&Value]| {
+        let output = key(&["list"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let listed: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        let mut found: Vec<String> = listed.iter().map(|key| key["access"].to_string()).collect();
+        let mut expected: Vec<String> = names.iter().map(|key| key["access"].to_string()).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+        assert!(!text.contains("secret"), "{text}");
+    };
+    listed(&[&first, &second]);
+    let access = second["access"].as_str().expect("text");
+    assert!(key(&["delete", access]).status.success());
+    assert_eq!(key(&["delete", access]).status.code(), Some(1), "it is gone already");
+    listed(&[&first]);
+    // Without the token nobody learns anything.
+    for (method, path) in [("GET", "/keys"), ("POST", "/keys"), ("DELETE", "/keys/AK")] {
+        assert_eq!(node.ask(method, path, "").0, 401, "{method} {path}");
+    }
+    let status = node.status();
+    assert_eq!(status["cluster"]["led"], 257, "{}", status["cluster"]);
+    assert_eq!(status["cluster"]["stopped"], serde_json::json!([]));
+    node.kill();
+    let node = Node::start(&disks, &[]);
+    let key = |more: &[&str]| run(&[&["key"], more, &["--at", &node.addr.to_string(), "--data", &data]].concat());
+    let output = key(&["list"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains(first["access"].as_str().expect("text")), "{text}");
+    let log = node.stop();
+    let secret = second["secret"].as_str().expect("text");
+    assert!(!log.iter().any(|line| line.contains(secret)), "a secret is never logged");
+}

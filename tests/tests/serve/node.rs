@@ -38,11 +38,16 @@ pub struct Disks {
 }
 
 impl Disks {
-    /// So many new disks, each with two lanes.
-    pub fn new(count: usize) -> Self {
+    /// Places for so many disks.
+    pub fn empty(count: usize) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room");
         let paths = (0..count).map(|disk| dir.path().join(format!("disk-{disk}"))).collect();
-        let disks = Self { dir, paths };
+        Self { dir, paths }
+    }
+
+    /// So many new disks, each with two lanes.
+    pub fn new(count: usize) -> Self {
+        let disks = Self::empty(count);
         let output = run(&["disk", "format", "--data", &disks.data(), "--lanes", "2", "--segment", "16MiB"]);
         assert!(output.status.success(), "{}", err(&output));
         disks

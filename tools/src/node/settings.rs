@@ -58,7 +58,8 @@ async fn read(path: String) -> Result<String, String> {
     read.map_err(|error| format!("{error}; correct --config or CAIRN_CONFIG"))
 }
 
-fn read_outside(path: String) -> Result<String, String> {
+/// Reads a small file, from outside a core.
+pub(super) fn read_outside(path: String) -> Result<String, String> {
     let io = IoConfig { driver: DriverChoice::Monoio, block_bytes_max: 1 << 20, ..IoConfig::single() };
     run_one(&io, move || read(path)).map_err(|error| error.to_string())?
 }
@@ -90,10 +91,11 @@ impl FromArgMatches for Settings {
         let given = |name: &str| -> Option<Vec<String>> {
             Some(matches.get_many::<String>(name)?.cloned().collect()).filter(|values: &Vec<String>| !values.is_empty())
         };
-        // Directories may be named one by one; of other settings the last counts.
+        // Directories and nodes may be named one by one; of other settings the last counts.
         let flag = |key: &cairn_daemon::config::Key| {
             let mut values = given(key.name)?;
-            let text = if key.kind == Kind::Directories { values.join(",") } else { values.pop()? };
+            let text =
+                if matches!(key.kind, Kind::Directories | Kind::Peers) { values.join(",") } else { values.pop()? };
             Some((key.name.to_owned(), text))
         };
         let file = given(FILE).and_then(|mut values| values.pop());
@@ -113,6 +115,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Number { .. } => "N",
         Kind::Bytes { .. } | Kind::Rate => "BYTES",
         Kind::Address => "ADDRESS",
+        Kind::Peers => "N=ADDRESS",
         Kind::Levels => "LEVELS",
     }
 }

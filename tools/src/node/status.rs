@@ -1,17 +1,16 @@
 //! `cairn status`: what a running node says of itself.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use cairn_daemon::http::client::get;
 use cairn_daemon::manage::ErrorBody;
-use cairn_daemon::manage::report::{ActorReport, ActorState, LaneReport, LaneState, NodeReport, NodeState};
+use cairn_daemon::manage::report::{
+    ActorReport, ActorState, ClusterReport, LaneReport, LaneState, NodeReport, NodeState,
+};
 use cairn_io::time::Duration;
 use cairn_io::{Config, DriverChoice, run_one};
-use clap::builder::TypedValueParser;
 use comfy_table::{Table, presets};
 use indicatif::{BinaryBytes, HumanDuration};
 
-use super::settings::Settings;
+use super::at::At;
 use crate::out::{self, Failure};
 
 /// What the exit codes of this command mean.
@@ -26,14 +25,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Options of `cairn status`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The node's management address, instead of the one in its settings
-    #[arg(long, value_name = "ADDRESS", value_parser = clap::builder::StringValueParser::new().try_map(|text| text.parse::<SocketAddr>()))]
-    at: Option<SocketAddr>,
+    #[command(flatten)]
+    at: At,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    settings: Settings,
 }
 
 impl Args {
@@ -42,7 +38,7 @@ impl Args {
     /// # Errors
     /// If nobody answers, or the node isn't ready.
     pub fn run(&self) -> Result<(), Failure> {
-        let at = self.address()?;
+        let at = self.at.address()?;
         let io = Config { driver: DriverChoice::Monoio, block_bytes_max: 1 << 20, ..Config::single() };
         let asking = move || async move { get(at, "/status", ANSWER_WITHIN).await };
         let asked = run_one(&io, asking).map_err(|error| Failure::Input(error.to_string()))?;
@@ -61,25 +57,6 @@ impl Args {
         }
         report.readiness().map_err(|why| Failure::Broken(format!("not ready: {why}")))
     }
-
-    fn address(&self) -> Result<SocketAddr, Failure> {
-        if let Some(at) = self.at {
-            return Ok(at);
-        }
-        let config = self.settings.resolve()?;
-        let Some(mut at) = config.listen_management() else {
-            return Err(Failure::Input(
-                "by its settings the node has no management API; name another with --at".to_owned(),
-            ));
-        };
-        // "Everywhere" is no address to connect to.
-        match at.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => at.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => at.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        Ok(at)
-    }
 }
 
 fn text(report: &NodeReport) -> String {
@@ -92,6 +69,7 @@ fn text(report: &NodeReport) -> String {
     let up = HumanDuration(Duration::from_secs(report.uptime_seconds));
     let name = if report.node.is_empty() { "(its disks are being opened)" } else { &report.node };
     let mut parts = vec![format!("node {name}: {state}, up for {up}, cairn {}\n{}", report.version, report.driver)];
+    parts.extend(report.cluster.as_ref().map(cluster));
     if !report.lanes.is_empty() {
         parts.push(lanes(report));
     }
@@ -103,6 +81,20 @@ fn text(report: &NodeReport) -> String {
     let whys = report.lanes.iter().filter_map(|lane| lane.why.as_ref().map(|why| format!("lane {}: {why}", lane.lane)));
     parts.extend(whys);
     parts.join("\n")
+}
+
+fn cluster(cluster: &ClusterReport) -> String {
+    let ClusterReport { node, nodes, epoch, led, followed, leaderless, .. } = cluster;
+    let control =
+        cluster.control_leader.map_or_else(|| "led by nobody".to_owned(), |node| format!("led by node {node}"));
+    let mut lines = vec![format!(
+        "cluster {}: node {node} of {nodes}, map {epoch}, control {control}; groups: {led} led, {followed} followed, \
+         {leaderless} without a leader, {} stopped",
+        cluster.cluster,
+        cluster.stopped.len()
+    )];
+    lines.extend(cluster.stopped.iter().map(|stopped| format!("{} has stopped here: {}", stopped.group, stopped.why)));
+    lines.join("\n")
 }
 
 fn lanes(report: &NodeReport) -> String {
