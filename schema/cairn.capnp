@@ -589,6 +589,20 @@ interface Raft {
   snapshot @1 SnapshotRequest -> SnapshotResponse;
   # One part of the state of a group. The sender has a bounded window of parts under way and goes on where the answers
   # say, so a broken connection costs the window, not the transfer.
+
+  command @2 SlotRequest -> RaftResponse;
+  # Has a group that the node leads obey a command. It is not sent on: `notLeader` names who leads, if the node knows.
+
+  query @3 SlotRequest -> RaftResponse;
+  # Asks a group on the node. The question says how fresh the answer must be.
+}
+
+struct SlotRequest {
+  call @0 :CallInfo;
+  slot @1 :UInt32;
+  # The group's number.
+  data @2 :Data;
+  # A command or a question, as the nodes' state machines write it.
 }
 
 struct RaftRequest {

@@ -25,6 +25,10 @@ pub trait Machine {
     /// # Errors
     /// If rows can't be read. Nothing of the batch is taken then.
     fn apply(&self, rows: &mut Batch<'_>, at: u64, command: &[u8]) -> Result<Vec<u8>, Error>;
+
+    /// What is answered instead, when a command would have changed so many bytes of rows and a command may change only so
+    /// many. Nothing of its batch is taken then.
+    fn too_large(&self, bytes: usize, max: usize) -> Vec<u8>;
 }
 
 /// Rows to read.

@@ -47,7 +47,7 @@ pub mod cairn_capnp;
 pub use control::{Applied, Bucket, Change, ClusterMap, MapRequest, MapUpdate, Offline, ProposeRequest};
 pub use error::{Advice, Answer, Error, ErrorKind, NodeRef, Outcome};
 pub use hello::{CallInfo, HelloRequest, Role, Terms};
-pub use raft::{CONTROL_GROUP, RaftRequest, SnapshotProgress, SnapshotRequest};
+pub use raft::{CONTROL_GROUP, RaftRequest, SlotRequest, SnapshotProgress, SnapshotRequest};
 pub use slots::{
     Commit, CommitMode, CommitRequest, Committed, Condition, Effect, Entry, EntryKind, Import, ListRequest, Listing,
     Page, ReadMode, ReadRequest, ReadResult, Scope,

@@ -21,6 +21,17 @@ pub struct RaftRequest {
     pub data: Bytes,
 }
 
+/// A command or a question to one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotRequest {
+    /// Comes with every request.
+    pub call: CallInfo,
+    /// The group's number.
+    pub slot: u32,
+    /// As the nodes' state machines write it.
+    pub data: Bytes,
+}
+
 /// A part of a group's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotRequest {
@@ -51,6 +62,22 @@ pub enum SnapshotProgress {
 
 request!(RaftRequest => Bytes);
 request!(SnapshotRequest => SnapshotProgress);
+request!(SlotRequest => Bytes);
+
+impl Wire for SlotRequest {
+    type Form = schema::slot_request::Owned;
+
+    fn read(from: schema::slot_request::Reader<'_>) -> Result<Self, Malformed> {
+        let data = Bytes::copy_from_slice(read_data(from.get_data(), DATA_BYTES_MAX).field("data")?);
+        Ok(Self { call: CallInfo::read(from.get_call()?)?, slot: from.get_slot(), data })
+    }
+
+    fn write(&self, mut into: schema::slot_request::Builder<'_>) {
+        self.call.write(into.reborrow().init_call());
+        into.set_slot(self.slot);
+        into.set_data(&self.data);
+    }
+}
 
 impl Wire for RaftRequest {
     type Form = schema::raft_request::Owned;

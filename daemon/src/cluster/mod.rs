@@ -26,6 +26,7 @@ mod report;
 mod routes;
 mod seal;
 mod seek;
+mod serve;
 
 use std::rc::Rc;
 

@@ -102,6 +102,13 @@ pub const KEYS: &[Key] = &[
         about: "where other nodes and clients reach this one, without encryption; off for nowhere",
     },
     Key {
+        name: "insecure",
+        kind: Kind::Word(&["no", "yes"]),
+        default: Some("no"),
+        is_live: false,
+        about: "yes lets RPC listen where other machines reach it, though it has neither encryption nor authentication yet",
+    },
+    Key {
         name: "cluster.node",
         kind: Kind::Number { least: 1, most: u32::MAX as u64, word: "auto" },
         default: Some("auto"),

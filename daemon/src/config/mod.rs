@@ -196,6 +196,11 @@ impl Config {
         }
     }
 
+    /// Whether RPC may listen where other machines reach it.
+    pub fn is_insecure(&self) -> bool {
+        matches!(self.value("insecure"), Some(Value::Word(word)) if word == "yes")
+    }
+
     /// This node's number; `None` for what its disks say.
     pub fn node(&self) -> Option<u64> {
         match self.value("cluster.node") {

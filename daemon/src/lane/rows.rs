@@ -248,7 +248,8 @@ impl Lane {
         Ok(read(&SlotRows::new(&index, prefix(generation, slot))))
     }
 
-    /// Lets a machine apply the command of an entry to a slot's rows, and returns its answer.
+    /// Lets a machine apply the command of an entry to a slot's rows, and returns its answer. A command whose rows would not
+    /// fit into one record is refused.
     ///
     /// # Errors
     /// If the index can't be read; nothing is changed then.
@@ -269,8 +270,9 @@ impl Lane {
         drop(index);
         let bytes = changes.iter().map(|(row, value)| codec::weight(row, value.as_ref().map_or(0, Vec::len))).sum();
         if bytes > self.rows_bytes_max() {
-            let max = self.rows_bytes_max();
-            return Err(cairn_io::log::LogError::TooLong { length: bytes, max }.into());
+            // All replicas see the same command and the same rows, and so refuse it alike.
+            state.set_applied(slot, at)?;
+            return Ok(machine.too_large(bytes, self.rows_bytes_max()));
         }
         let mut index = state.index.borrow_mut();
         for (row, value) in &changes {

@@ -20,18 +20,22 @@ use cairn_placement::NodeId;
 use futures_util::future::LocalBoxFuture;
 use tracing::{info, warn};
 
+use super::clients::NoClients;
 use super::{NodeError, gateway};
 use crate::cluster::papers::{self, SECRET, Secret};
-use crate::cluster::{ADMIN, Cluster, ClusterError, Hub, NewKey, Options, Peers};
+use crate::cluster::{ADMIN, Cluster, ClusterError, Hub, NewKey, Options, PeerAddress, Peers};
 use crate::config::{Config, Sources};
 use crate::disks::{Disks, Hub as DiskHub, Options as DiskOptions, Status};
 use crate::http::{Limits, Server};
+use crate::rpc::{Backoff, Exposure, Identity, Limits as RpcLimits, Pool, Server as RpcServer, Services};
 use crate::slot::{Options as SlotOptions, Transport, Unreachable};
 
 /// Slots of a cluster that is born.
 const SLOTS: u32 = 256;
 /// How long a cluster of one may take until its groups have leaders.
 const LEADERS_WITHIN: Duration = Duration::from_secs(20);
+/// How soon a node that couldn't be reached is tried again: an election can't wait long for it.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_millis(500) };
 
 /// What every core is told before it takes part.
 #[derive(Clone)]
@@ -42,6 +46,9 @@ pub struct Joining {
     peers: Vec<(u64, SocketAddr)>,
     slot: SlotOptions,
     slots: u32,
+    /// Where other nodes reach this one, if there are others.
+    rpc: Option<SocketAddr>,
+    exposure: Exposure,
     /// Where S3 listens, the port filled in.
     pub s3: Option<SocketAddr>,
 }
@@ -74,7 +81,28 @@ impl Joining {
             None => return Err(NodeError::NotStarted(no_secret(&paths))),
         };
         papers::write_secret(&paths, &secret).await.map_err(|error| not_started(&error))?;
-        Ok(Self { node: NodeId(node), secret, peers, slot: SlotOptions::default(), slots: SLOTS, s3: None })
+        let rpc = match config.listen_rpc().filter(|_| !peers.is_empty()) {
+            Some(address) => Some(claim_address("rpc", address)?),
+            None if peers.is_empty() => None,
+            None => {
+                let message = "cluster.peers names other nodes, and listen.rpc is off: they must reach this one";
+                return Err(NodeError::NotStarted(message.to_owned()));
+            }
+        };
+        let exposure = if config.is_insecure() { Exposure::Insecure } else { Exposure::Loopback };
+        let (node, slot) = (NodeId(node), SlotOptions::default());
+        Ok(Self { node, secret, peers, slot, slots: SLOTS, rpc, exposure, s3: None })
+    }
+
+    /// How others are reached.
+    fn identity(&self) -> Identity {
+        Identity::new(self.secret.cluster.0.to_be_bytes(), self.node.0)
+    }
+
+    fn peer_list(&self) -> Vec<PeerAddress> {
+        let peer =
+            |(node, address): &(u64, SocketAddr)| PeerAddress { node: NodeId(*node), address: address.to_string() };
+        self.peers.iter().map(peer).collect()
     }
 
     /// With groups that are run in another way, and so many slots if the cluster is born now.
@@ -128,6 +156,8 @@ pub struct Member {
     /// The cluster.
     pub cluster: Cluster,
     s3: Option<JoinHandle<usize>>,
+    /// Dropped, other nodes reach this core no more.
+    rpc: Option<RpcServer>,
 }
 
 impl Member {
@@ -137,10 +167,33 @@ impl Member {
     /// If this core has begun already.
     pub fn start(hub: &Hub, disks: Disks, joining: &Joining) -> Result<Self, NodeError> {
         let options = joining.options();
-        let transport = Rc::new(Nobody);
-        let peers = Peers::none(joining.node);
-        let cluster = Cluster::start(hub, disks, transport, peers, &options).map_err(|error| not_started(&error))?;
-        Ok(Self { cluster, s3: None })
+        if joining.peers.is_empty() {
+            let (transport, peers) = (Rc::new(Nobody), Peers::none(joining.node));
+            let cluster =
+                Cluster::start(hub, disks, transport, peers, &options).map_err(|error| not_started(&error))?;
+            return Ok(Self { cluster, s3: None, rpc: None });
+        }
+        let pool = Rc::new(Pool::new(joining.identity(), RpcLimits::default(), BACKOFF));
+        for (node, address) in joining.peers.iter().filter(|(node, _)| *node != joining.node.0) {
+            pool.set(*node, *address);
+        }
+        let peers = Peers { list: joining.peer_list(), calls: pool.clone() };
+        let cluster = Cluster::start(hub, disks, pool, peers, &options).map_err(|error| not_started(&error))?;
+        let mut member = Self { cluster, s3: None, rpc: None };
+        member.serve_rpc(joining)?;
+        Ok(member)
+    }
+
+    fn serve_rpc(&mut self, joining: &Joining) -> Result<(), NodeError> {
+        let Some(address) = joining.rpc else { return Ok(()) };
+        let services =
+            Services { slots: Rc::new(NoClients), control: Rc::new(NoClients), raft: Rc::new(self.cluster.clone()) };
+        let server = RpcServer::bind(address, joining.exposure, joining.identity(), RpcLimits::default(), services);
+        self.rpc = Some(server.map_err(|error| NodeError::NotStarted(error.to_string()))?);
+        if here().index() == 0 {
+            info!(%address, "RPC listens");
+        }
+        Ok(())
     }
 
     /// Serves S3 until `stop`.
@@ -161,6 +214,13 @@ impl Member {
         let serving = async move { server.serve(service, async move { stop.requested().await }).await };
         self.s3 = Some(spawn(Class::Foreground, serving));
         Ok(())
+    }
+
+    /// Tells other nodes that nothing is to be had here any more.
+    pub async fn leave(&mut self) {
+        if let Some(server) = self.rpc.take() {
+            server.drain().await;
+        }
     }
 
     /// Waits until the requests that are under way have ended.

@@ -11,6 +11,7 @@
 //! A core that panics takes the node with it: what is durable is on disk, and half a node helps nobody. Invariant: when a
 //! node that was ready ends without an error, every lane's index was committed.
 
+mod clients;
 mod crew;
 mod desk;
 mod gateway;
@@ -268,6 +269,7 @@ impl Shared {
         self.ask_others(endpoint, Ask::EndServing).await;
         member.served().await;
         member.cluster.close().await;
+        member.leave().await;
         self.end(&crew, &disks, endpoint).await
     }
 
@@ -369,6 +371,9 @@ impl Shared {
                         let _ = done.try_send(());
                     }
                     Ask::StopActors(done) => {
+                        if let Some((member, _)) = &mut part {
+                            member.leave().await;
+                        }
                         keeping = None;
                         crew.dismiss().await;
                         let _ = done.try_send(());

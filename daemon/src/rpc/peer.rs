@@ -19,7 +19,7 @@ use cairn_schema::cairn_capnp::{control, hello_response, node, raft, slots};
 use cairn_schema::{
     Advice, Answer, Applied, CommitRequest, Committed, Error, ErrorKind, HelloRequest, ListRequest, Malformed,
     MapRequest, MapUpdate, Outcome, Page, ProposeRequest, RaftRequest, ReadRequest, ReadResult, Request, Role,
-    SnapshotProgress, SnapshotRequest, Terms, Wire, limits as wire,
+    SlotRequest, SnapshotProgress, SnapshotRequest, Terms, Wire, limits as wire,
 };
 use capnp::capability::{FromTypelessPipeline, Response};
 use capnp::traits::{FromPointerBuilder, FromPointerReader, Owned, Pipelined};
@@ -158,6 +158,21 @@ impl Peer {
     pub async fn raft(&self, data: Bytes, within: Duration) -> Answer<Bytes> {
         let request = RaftRequest { data, ..RaftRequest::default() };
         self.call(request, within, |session| session.raft().map(raft::Client::batch_request)).await
+    }
+
+    /// Has a group that the node leads obey a command.
+    pub async fn command(&self, request: SlotRequest, within: Duration) -> Answer<Bytes> {
+        self.call(request, within, |session| session.raft().map(raft::Client::command_request)).await
+    }
+
+    /// Asks a group on the node.
+    pub async fn query(&self, request: SlotRequest, within: Duration) -> Answer<Bytes> {
+        self.call(request, within, |session| session.raft().map(raft::Client::query_request)).await
+    }
+
+    /// Whether the node welcomes a connection.
+    pub async fn is_there(&self, within: Duration) -> bool {
+        matches!(timeout(within, self.session()).await, Ok(Ok(_)))
     }
 
     /// Hands over a part of a snapshot.

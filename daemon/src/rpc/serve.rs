@@ -286,6 +286,8 @@ struct RaftServer(Rc<Link>);
 
 impl raft::Server for RaftServer {
     method!(raft, batch, BatchParams, BatchResults, Foreground, raft);
+    method!(raft, command, CommandParams, CommandResults, Foreground, raft);
+    method!(raft, query, QueryParams, QueryResults, Foreground, raft);
     method!(raft, snapshot, SnapshotParams, SnapshotResults, Replication, raft);
 }
 

@@ -57,7 +57,7 @@ pub enum BindError {
     /// Others could reach it, and nobody asked for that.
     #[error(
         "{0} can be reached from other machines, and RPC has neither encryption nor authentication yet: listen on a \
-         loopback address (127.0.0.1 or ::1), or say --insecure if the network is trusted"
+         loopback address (127.0.0.1 or ::1), or say --insecure yes if the network is trusted"
     )]
     Exposed(SocketAddr),
     /// The system refuses.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use cairn_io::time::{self, Duration, Instant};
 use cairn_schema::{
     Answer, Applied, CallInfo, CommitRequest, Committed, ListRequest, MapRequest, MapUpdate, Page, ProposeRequest,
-    RaftRequest, ReadRequest, ReadResult, Role, SnapshotProgress, SnapshotRequest,
+    RaftRequest, ReadRequest, ReadResult, Role, SlotRequest, SnapshotProgress, SnapshotRequest,
 };
 use futures_util::future::LocalBoxFuture;
 
@@ -75,6 +75,12 @@ pub trait ControlService {
 pub trait RaftService {
     /// Takes a batch of messages and answers with one.
     fn batch<'a>(&'a self, caller: Caller, request: &'a RaftRequest) -> Answering<'a, bytes::Bytes>;
+
+    /// Has a group that this node leads obey a command.
+    fn command<'a>(&'a self, caller: Caller, request: &'a SlotRequest) -> Answering<'a, bytes::Bytes>;
+
+    /// Asks a group of this node.
+    fn query<'a>(&'a self, caller: Caller, request: &'a SlotRequest) -> Answering<'a, bytes::Bytes>;
 
     /// Takes a part of a snapshot.
     fn snapshot<'a>(&'a self, caller: Caller, request: &'a SnapshotRequest) -> Answering<'a, SnapshotProgress>;

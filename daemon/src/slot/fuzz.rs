@@ -326,6 +326,10 @@ impl Machine for Keeps {
         rows.put(b"it", command);
         Ok(before)
     }
+
+    fn too_large(&self, bytes: usize, max: usize) -> Vec<u8> {
+        format!("{bytes} bytes of rows, at most {max}").into_bytes()
+    }
 }
 
 struct Nobody;

@@ -57,6 +57,7 @@ pub use log::SlotLog;
 pub use machine::SlotMachine;
 pub use router::{Transport, Unreachable};
 pub use types::{Answer, Command, Group};
+pub use wire::{Item as Piece, decode_batch, encode_batch, sender_of};
 
 use crate::lane::{Lane, LaneError, SLOTS_MAX};
 use link::Links;
@@ -349,6 +350,11 @@ impl Slots {
     /// If it is no batch of a version known here.
     pub async fn handle(&self, batch: Bytes) -> Result<Bytes, Undecodable> {
         self.0.router.handle(batch).await
+    }
+
+    /// Takes what another node has to say to groups of this core, and returns what there is to answer at once.
+    pub async fn take(&self, from: u64, pieces: Vec<Piece>) -> Vec<Piece> {
+        self.0.router.take(from, pieces).await
     }
 
     /// Hands over what this node leads to nodes that are up to date, for a stop without a pause: asks, and waits so long.

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use cairn_io::task::{Class, spawn};
 use cairn_io::time::Duration;
 use cairn_schema::limits::DATA_BYTES_MAX;
-use cairn_schema::{Advice, Answer, Error, ErrorKind, Outcome, RaftRequest, SnapshotProgress, SnapshotRequest};
+use cairn_schema::{
+    Advice, Answer, Error, ErrorKind, Outcome, RaftRequest, SlotRequest, SnapshotProgress, SnapshotRequest,
+};
 use futures_channel::oneshot;
 use futures_util::future::LocalBoxFuture;
 
@@ -44,10 +46,23 @@ impl RaftService for Slots {
         })
     }
 
+    fn command<'a>(&'a self, _: Caller, _: &'a SlotRequest) -> Answering<'a, Bytes> {
+        Box::pin(std::future::ready(Err(not_here())))
+    }
+
+    fn query<'a>(&'a self, _: Caller, _: &'a SlotRequest) -> Answering<'a, Bytes> {
+        Box::pin(std::future::ready(Err(not_here())))
+    }
+
     fn snapshot<'a>(&'a self, _: Caller, _: &'a SnapshotRequest) -> Answering<'a, SnapshotProgress> {
         let message = "slots take their snapshots in batches: send it as `Raft.batch`";
         Box::pin(std::future::ready(Err(Error::fix_input(ErrorKind::Unsupported, message))))
     }
+}
+
+/// Groups alone don't know what commands and questions mean: the cluster does.
+fn not_here() -> Error {
+    Error::fix_input(ErrorKind::Unsupported, "this node has groups and no cluster: nothing can be asked of them here")
 }
 
 /// In a task of its own: whoever asked may hang up, and a snapshot whose part is being staged, or which is being installed,

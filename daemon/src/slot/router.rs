@@ -179,6 +179,11 @@ impl Router {
     /// If it is none.
     pub async fn handle(&self, batch: Bytes) -> Result<Bytes, super::Undecodable> {
         let (from, items) = decode_batch(self.me, &batch)?;
+        Ok(encode_batch(self.me, from, &self.take(from, items).await).into())
+    }
+
+    /// Takes what another node has to say to groups of this core, and returns what there is to answer at once.
+    pub async fn take(&self, from: u64, items: Vec<Item>) -> Vec<Item> {
         let (answers, questions): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.is_answer);
         self.take_answers(from, answers);
         let mut under_way: FuturesUnordered<_> =
@@ -194,7 +199,7 @@ impl Router {
         if !under_way.is_empty() {
             self.follow_up(from, under_way);
         }
-        Ok(encode_batch(self.me, from, &done).into())
+        done
     }
 
     /// The answers that take longer go out when they are there.

@@ -23,9 +23,13 @@ const BATCH: &str = "batch between Raft groups";
 /// A piece of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
+    /// Whether it is an answer, else a question.
     pub is_answer: bool,
+    /// Of the question; an answer has that of its question.
     pub number: u64,
+    /// The group it is for.
     pub slot: u32,
+    /// What it says.
     pub body: Bytes,
 }
 
@@ -36,6 +40,7 @@ impl Item {
     }
 }
 
+/// The bytes of a batch of one node for another.
 pub fn encode_batch(sender: u64, to: u64, items: &[Item]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(17 + items.iter().map(Item::weight).sum::<usize>());
     bytes.put_u8(VERSION);
@@ -51,6 +56,9 @@ pub fn encode_batch(sender: u64, to: u64, items: &[Item]) -> Vec<u8> {
 }
 
 /// The sender and what it says to this node.
+///
+/// # Errors
+/// If it is no batch of a version known here, or for another node.
 pub fn decode_batch(me: u64, batch: &Bytes) -> Result<(u64, Vec<Item>), Undecodable> {
     let mut reader = Reader::new(BATCH, batch);
     let sender = read_sender(&mut reader)?;
@@ -70,6 +78,9 @@ pub fn decode_batch(me: u64, batch: &Bytes) -> Result<(u64, Vec<Item>), Undecoda
 }
 
 /// Who says that it sends this batch.
+///
+/// # Errors
+/// If it is no batch of a version known here.
 pub fn sender_of(batch: &[u8]) -> Result<u64, Undecodable> {
     read_sender(&mut Reader::new(BATCH, batch))
 }

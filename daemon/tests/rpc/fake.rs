@@ -135,6 +135,14 @@ impl RaftService for Fake {
         })
     }
 
+    fn command<'a>(&'a self, _: Caller, request: &'a SlotRequest) -> Answering<'a, Bytes> {
+        Box::pin(async move { Ok(request.data.clone()) })
+    }
+
+    fn query<'a>(&'a self, _: Caller, request: &'a SlotRequest) -> Answering<'a, Bytes> {
+        Box::pin(async move { Ok(request.data.clone()) })
+    }
+
     fn snapshot<'a>(&'a self, _: Caller, request: &'a SnapshotRequest) -> Answering<'a, SnapshotProgress> {
         let received = request.offset + request.data.len() as u64;
         let done = SnapshotProgress::Done(request.header.clone());

@@ -39,6 +39,10 @@ impl Machine for Words {
         }
         Ok(before)
     }
+
+    fn too_large(&self, bytes: usize, max: usize) -> Vec<u8> {
+        format!("{bytes} bytes of rows, at most {max}").into_bytes()
+    }
 }
 
 /// Who can be reached.

@@ -24,6 +24,10 @@ impl Machine for Keeper {
         rows.put(at.to_be_bytes(), command);
         Ok(command.to_vec())
     }
+
+    fn too_large(&self, bytes: usize, max: usize) -> Vec<u8> {
+        format!("{bytes} bytes of rows, at most {max}").into_bytes()
+    }
 }
 
 struct Lanes {

@@ -272,6 +272,19 @@ pub enum Refusal {
         #[n(1)]
         allowed: u16,
     },
+    /// It would change more rows than fit into one record.
+    #[error(
+        "the command would change {bytes} bytes of rows, and may change {max}: split it, or say less about each object"
+    )]
+    #[n(13)]
+    TooLarge {
+        /// Of rows.
+        #[n(0)]
+        bytes: u64,
+        /// Of rows.
+        #[n(1)]
+        max: u64,
+    },
     /// The command can't be read.
     #[error("the command is not understood: {0}")]
     #[n(12)]

@@ -85,6 +85,10 @@ impl Machine for Control {
             Err(Malformed(what)) => refuse(Refusal::Malformed(what)),
         }
     }
+
+    fn too_large(&self, bytes: usize, max: usize) -> Vec<u8> {
+        encode(&Answered::Err(Refusal::TooLarge { bytes: bytes as u64, max: max as u64 }))
+    }
 }
 
 /// The level of commands that these rows allow; a level that this program doesn't know stops it.

@@ -523,6 +523,19 @@ pub enum Refusal {
     #[error("{0} is no id of a version made in this age: ids begin with milliseconds since 1970")]
     #[n(16)]
     Id(#[n(0)] VersionId),
+    /// It would change more rows than fit into one record.
+    #[error(
+        "the command would change {bytes} bytes of rows, and may change {max}: split it, or say less about each object"
+    )]
+    #[n(17)]
+    TooLarge {
+        /// Of rows.
+        #[n(0)]
+        bytes: u64,
+        /// Of rows.
+        #[n(1)]
+        max: u64,
+    },
     /// The command can't be read.
     #[error("the command is not understood: {0}")]
     #[n(15)]

@@ -94,6 +94,10 @@ impl Machine for Slot {
             Some(envelope) => obey(rows, &envelope),
         }
     }
+
+    fn too_large(&self, bytes: usize, max: usize) -> Vec<u8> {
+        encode(&Answered::Err(Refusal::TooLarge { bytes: bytes as u64, max: max as u64 }))
+    }
 }
 
 fn newer(what: &'static str, level: u16) -> Error {

@@ -175,6 +175,7 @@ pub fn visit(visitor: &mut impl Visitor) {
         entry(EntryKind::Upload { id: VersionId(3), initiated: 9 }),
     ];
     visitor.visit("page", Answer::Ok(Page { entries, cursor: vec![1] }));
+    visitor.visit("slot", SlotRequest { call, slot: 255, data: Bytes::from_static(b"command") });
     visitor.visit("raft", RaftRequest { call, data: Bytes::from_static(b"messages") });
     visitor.visit("raft answer", Answer::Ok(Bytes::from_static(b"answers")));
     let part = SnapshotRequest {

@@ -115,4 +115,8 @@ impl Machine for Registers {
         rows.put(session, [&number.to_be_bytes()[..], &said.encode()].concat());
         Ok(said.encode())
     }
+
+    fn too_large(&self, bytes: usize, max: usize) -> Vec<u8> {
+        format!("{bytes} bytes of rows, at most {max}").into_bytes()
+    }
 }
