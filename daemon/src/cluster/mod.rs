@@ -38,6 +38,7 @@ use cairn_meta::slot::query::{Query, Reply};
 use cairn_meta::version::{UploadId, VersionId};
 use cairn_placement::SlotId;
 
+pub use ask::{Ask, Told};
 pub use bucket::Deleted;
 pub use error::ClusterError;
 pub use hub::Hub;
@@ -50,7 +51,6 @@ pub use seal::Seal;
 
 use crate::disks::Disks;
 use crate::lane::SLOTS_MAX;
-use ask::{Ask, Told};
 use hub::Core;
 use map::members;
 

@@ -170,6 +170,14 @@ impl RaftService for Service {
         })
     }
 
+    fn command<'a>(&'a self, _: Caller, _: &'a SlotRequest) -> Answering<'a, Bytes> {
+        unused()
+    }
+
+    fn query<'a>(&'a self, _: Caller, _: &'a SlotRequest) -> Answering<'a, Bytes> {
+        unused()
+    }
+
     fn snapshot<'a>(&'a self, _: Caller, _: &'a SnapshotRequest) -> Answering<'a, SnapshotProgress> {
         unused()
     }

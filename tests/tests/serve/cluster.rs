@@ -1,0 +1,234 @@
+//! Three nodes as three processes: one cluster, whichever of them is killed or stands still.
+
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration as RealDuration;
+
+use bytes::Bytes;
+use cairn_daemon::cluster::{Ask, CONTROL, Calls, ClusterError, Freshness, Missed, wall_millis};
+use cairn_daemon::rpc::{Backoff, Identity, Limits, Pool};
+use cairn_io::time::{Duration, sleep};
+use cairn_io::{Config, DriverChoice, rng, run_one};
+use cairn_meta::control::bucket::BucketSettings;
+use cairn_meta::control::command as control;
+use cairn_meta::slot::command::{Answer, Body, Bucket, Command, Envelope, Place, Refusal, Token, Write, read_answer};
+use cairn_meta::slot::query::Query;
+use cairn_meta::version::commit::{Condition, Mode, Refused};
+use cairn_meta::version::{Content, VersionId};
+use cairn_placement::{NodeId, SlotId};
+use futures_util::future::join_all;
+
+use crate::node::{Disks, Node, err, run};
+
+/// Slots of a cluster that `cairn serve` begins.
+const SLOTS: u32 = 256;
+
+/// Three nodes and where they answer RPC.
+struct Trio {
+    disks: Vec<Disks>,
+    nodes: Vec<Option<Node>>,
+    peers: Vec<SocketAddr>,
+}
+
+impl Trio {
+    fn start() -> Self {
+        // Taken all at once, so that they differ; free again when the nodes want them.
+        let taken: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        let peers: Vec<SocketAddr> = taken.iter().map(|taken| taken.local_addr().expect("it is bound")).collect();
+        drop(taken);
+        let disks: Vec<Disks> = (0..3).map(|_| Disks::new(1)).collect();
+        let mut trio = Self { disks, nodes: vec![None, None, None], peers };
+        // The first draws the secret; the others are refused without it, then are given it, as people do.
+        trio.nodes[0] = Some(trio.begin(0));
+        trio.nodes[0].as_mut().expect("it runs").until("waiting for most nodes");
+        let refused = run(&[
+            "serve",
+            "--data",
+            &trio.disks[1].data(),
+            "--cluster-node",
+            "2",
+            "--cluster-peers",
+            &trio.peers(),
+            "--listen-management",
+            "off",
+            "--listen-rpc",
+            &trio.peers[1].to_string(),
+        ]);
+        assert!(refused.status.code() == Some(2) && err(&refused).contains("copy that file"), "{}", err(&refused));
+        for node in 1..3 {
+            let secret = "cluster-secret";
+            std::fs::copy(trio.disks[0].path(0).join(secret), trio.disks[node].path(0).join(secret)).expect("copied");
+            trio.nodes[node] = Some(trio.begin(node));
+        }
+        trio.nodes.iter_mut().flatten().for_each(|node| drop(node.until("the node is ready")));
+        trio
+    }
+
+    fn peers(&self) -> String {
+        let peers: Vec<String> = (1..).zip(&self.peers).map(|(node, at)| format!("{node}={at}")).collect();
+        peers.join(",")
+    }
+
+    fn begin(&self, node: usize) -> Node {
+        let (number, peers, at) = ((node + 1).to_string(), self.peers(), self.peers[node].to_string());
+        Node::begin(&self.disks[node], &["--cluster-node", &number, "--cluster-peers", &peers, "--listen-rpc", &at])
+    }
+
+    fn identity(&self) -> Identity {
+        let text = std::fs::read_to_string(self.disks[0].path(0).join("cluster-secret")).expect("it is there");
+        let id = text.lines().find_map(|line| line.strip_prefix("cluster ")).expect("it names the cluster");
+        Identity::new(u128::from_str_radix(id, 16).expect("a number").to_be_bytes(), 99)
+    }
+}
+
+/// Says something to the group of a slot until whoever leads it answers; it may be said twice.
+async fn insist(pool: &Pool, slot: u32, command: Bytes, first: u64) -> Bytes {
+    let mut node = first;
+    for _ in 0..600 {
+        match pool.command(NodeId(node), slot, command.clone(), Duration::from_secs(5)).await {
+            Ok(answer) => return answer,
+            Err(Missed::Elsewhere(Some(leader))) if leader.0 != node => node = leader.0,
+            Err(Missed::Final(ClusterError::Broken(why))) => panic!("slot {slot} on node {node}: {why}"),
+            Err(_) => {
+                node = node % 3 + 1;
+                sleep(Duration::from_millis(20 + rng::next_u64() % 30)).await;
+            }
+        }
+    }
+    panic!("slot {slot} says nothing for long")
+}
+
+fn only_if_absent(bucket: Bucket, key: &str, writer: u64) -> Envelope {
+    let content = Content {
+        size: 8,
+        payload: cairn_meta::version::Payload::Inline(writer.to_be_bytes().into()),
+        ..Content::default()
+    };
+    let place = Place { bucket, key: key.to_owned() };
+    let id = VersionId::new(wall_millis(), u128::from(rng::next_u64()));
+    let write = Write { place, id, mode: Mode::Conditional(vec![Condition::Absent]), body: Body::Object(content) };
+    Envelope {
+        time: wall_millis(),
+        token: Some(Token(u128::from(rng::next_u64()) | 1)),
+        command: Command::Commit(vec![write]),
+    }
+}
+
+/// Fifty writers of one key that each want to be the first: says how many were.
+async fn race(pool: Rc<Pool>, bucket: Bucket, key: String) -> usize {
+    let slot = SlotId::of_key(bucket.id, key.as_bytes(), SLOTS).0;
+    let won = Rc::new(Cell::new(0));
+    let write = |writer: u64| {
+        let (pool, won, envelope) = (pool.clone(), won.clone(), only_if_absent(bucket.clone(), &key, writer));
+        async move {
+            let answer = insist(&pool, slot, envelope.encode().into(), writer % 3 + 1).await;
+            match read_answer(&answer).expect("it is understood") {
+                Ok(Answer::Committed(each)) => match &each[..] {
+                    [Ok(_)] => won.set(won.get() + 1),
+                    [Err(Refusal::Commit(Refused::Precondition { .. }))] => {}
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    join_all((0..50).map(write)).await;
+    won.get()
+}
+
+/// Who leads a slot.
+async fn leader_of(pool: &Pool, slot: u32) -> usize {
+    let ask = Bytes::from(Ask::Slot(Query::Tally(1), Freshness::Latest).encode());
+    for turn in 0..600 {
+        let node = turn % 3 + 1;
+        if pool.ask(NodeId(node), slot, ask.clone(), Duration::from_secs(5)).await.is_ok() {
+            return node as usize - 1;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nobody leads slot {slot} for long")
+}
+
+async fn make_bucket(pool: &Pool) -> Bucket {
+    let create = control::CreateBucket {
+        name: "photos".to_owned(),
+        owner: "ann".to_owned(),
+        settings: BucketSettings::default(),
+    };
+    let command = control::Command::CreateBucket(create);
+    let envelope = control::Envelope { time: wall_millis(), who: "ann".to_owned(), token: Some(Token(7)), command };
+    let answer = insist(pool, CONTROL, envelope.encode().into(), 2).await;
+    match control::read_answer(&answer).expect("it is understood") {
+        Ok(control::Answer::Bucket { id, epoch, .. }) => {
+            let BucketSettings { versioning, keep, caps, .. } = BucketSettings::default();
+            Bucket { id, epoch, versioning, keep, caps }
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs something that asks the three nodes.
+fn asking<T: Send + 'static, F: std::future::Future<Output = T> + 'static>(
+    (identity, peers): (Identity, Vec<SocketAddr>),
+    work: impl FnOnce(Rc<Pool>) -> F + Send + 'static,
+) -> T {
+    let config = Config { driver: DriverChoice::Monoio, block_bytes_max: 16 << 20, ..Config::single() };
+    let run = run_one(&config, move || async move {
+        let backoff = Backoff { first: Duration::from_millis(20), max: Duration::from_millis(200) };
+        let pool = Rc::new(Pool::new(identity, Limits::default(), backoff));
+        (1..).zip(peers).for_each(|(node, at)| pool.set(node, at));
+        work(pool).await
+    });
+    run.expect("it runs")
+}
+
+#[test]
+fn one_of_fifty_writers_is_first_whoever_is_killed_or_stands_still() {
+    let mut trio = Trio::start();
+    let who = (trio.identity(), trio.peers.clone());
+    let bucket = asking(who.clone(), |pool| async move { make_bucket(&pool).await });
+    for round in 0..10 {
+        let key = format!("key-{round}");
+        let slot = SlotId::of_key(bucket.id, key.as_bytes(), SLOTS).0;
+        let leader = asking(who.clone(), move |pool| async move { leader_of(&pool, slot).await });
+        let (with, bucket) = (who.clone(), bucket.clone());
+        let racing = std::thread::spawn(move || asking(with, move |pool| race(pool, bucket, key)));
+        std::thread::sleep(RealDuration::from_millis(7 * round));
+        let node = trio.nodes[leader].take().expect("it runs");
+        if round % 2 == 0 {
+            node.kill();
+            assert_eq!(racing.join().expect("it doesn't panic"), 1, "round {round}");
+            trio.nodes[leader] = Some(trio.begin(leader));
+        } else {
+            node.signal("-STOP");
+            std::thread::sleep(RealDuration::from_secs(4));
+            node.signal("-CONT");
+            assert_eq!(racing.join().expect("it doesn't panic"), 1, "round {round}");
+            trio.nodes[leader] = Some(node);
+        }
+    }
+    // Whatever node is asked, it is one cluster.
+    let key = |node: usize, more: &[&str]| {
+        let (at, data) = (trio.nodes[node].as_ref().expect("it runs").addr.to_string(), trio.disks[node].data());
+        run(&[&["key"], more, &["--at", &at, "--data", &data]].concat())
+    };
+    for node in 0..3 {
+        trio.nodes[node].as_ref().expect("it runs").until_status("it is ready", |status| status["state"] == "ready");
+        let made = key(node, &["create", &format!("user-{node}")]);
+        assert!(made.status.success(), "{}", err(&made));
+        for other in 0..3 {
+            let sees = || String::from_utf8_lossy(&key(other, &["list"]).stdout).contains(&format!("user-{node}"));
+            assert!(
+                (0..50).any(|_| sees() || {
+                    std::thread::sleep(RealDuration::from_millis(100));
+                    false
+                }),
+                "{other}"
+            );
+        }
+    }
+    for node in trio.nodes.iter_mut().filter_map(Option::take) {
+        node.stop();
+    }
+}
