@@ -6,7 +6,7 @@
 //! | 2 | control's core | opens control |
 //! | 3 | the node with the least number | control is new: waits until a majority of the nodes answers, tells control who belongs to it, then says what the cluster is and which nodes have slots |
 //! | 4 | core 0 | waits for a map that says so; draws lanes for slots that have none, writes them down |
-//! | 5 | each core | opens its slots; of a slot's nodes the one with the least number tells a new group who belongs to it |
+//! | 5 | each core | opens its slots; of a slot's nodes the first in rank tells a new group who belongs to it |
 //!
 //! Every step may be interrupted: it is done again by the next start, and each changes nothing when it was done.
 
@@ -54,7 +54,7 @@ pub struct Options {
 /// The core that opens.
 const LEAD: CoreId = CoreId::new(0);
 /// How often an opening node looks whether there is a leader.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How often a node that begins a cluster looks for the others, and one that joins asks for the map.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How long a node that stops waits for others to take over what it leads.
@@ -329,9 +329,10 @@ impl Core {
             return Ok(self.slots.open(slot, lane, Rc::new(Control)).await?);
         }
         self.slots.open(slot, lane, Rc::new(Slot)).await?;
-        let members: BTreeSet<NodeId> = members(&self.map.borrow(), &self.peers, slot).into_iter().collect();
+        let members = members(&self.map.borrow(), &self.peers, slot);
+        // Whoever says so is likely to lead: the first in rank is another node for each slot.
         if members.first() == Some(&self.me) {
-            self.slots.create(slot, &members).await?;
+            self.slots.create(slot, &members.into_iter().collect()).await?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use cairn_placement::NodeId;
 use super::ask::{Ask, Told};
 use super::hub::{Core, Line};
 use super::peers::Missed;
-use super::{CONTROL, ClusterError, members};
+use super::{CONTROL, ClusterError, Freshness, members};
 
 /// How long a leader is looked for.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -41,7 +41,7 @@ enum Target {
 impl Core {
     /// Has a slot obey a command, wherever it is led.
     pub async fn command(self: &Rc<Self>, slot: u32, command: Bytes) -> Result<Bytes, ClusterError> {
-        self.seek(slot, |target| {
+        self.seek(slot, self.likely(slot), |target| {
             let (core, command) = (self.clone(), command.clone());
             async move {
                 match target {
@@ -61,7 +61,9 @@ impl Core {
 
     /// Asks a slot: who leads it, or, if the answer may be old, this node first.
     pub async fn ask(self: &Rc<Self>, slot: u32, ask: Ask) -> Result<Told, ClusterError> {
-        self.seek(slot, |target| {
+        let may_be_old = matches!(ask, Ask::Slot(_, Freshness::Local)) && self.core_of(slot).is_some();
+        let first = if may_be_old { Some(self.me) } else { self.likely(slot) };
+        self.seek(slot, first, |target| {
             let (core, ask) = (self.clone(), ask.clone());
             async move {
                 match target {
@@ -86,14 +88,20 @@ impl Core {
         self.routes.borrow().core_of(slot)
     }
 
+    /// Who led a slot when it was last asked.
+    fn likely(&self, slot: u32) -> Option<NodeId> {
+        self.leaders.borrow().get(&slot).copied()
+    }
+
     async fn seek<T, F: Future<Output = Result<T, Missed>>>(
         &self,
         slot: u32,
+        first: Option<NodeId>,
         attempt: impl Fn(Target) -> F,
     ) -> Result<T, ClusterError> {
         let candidates = self.candidates(slot);
         let (begun, mut pause, mut turn) = (time::now(), PAUSE_FIRST, 0_usize);
-        let mut next = self.leaders.borrow().get(&slot).or(candidates.first()).copied();
+        let mut next = first.or(candidates.first().copied());
         let mut why = String::new();
         loop {
             let Some(node) = next else { return Err(self.nowhere(slot)) };

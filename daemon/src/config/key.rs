@@ -116,6 +116,13 @@ pub const KEYS: &[Key] = &[
         about: "this node's number among cluster.peers, for ever; auto is what its disks say, or 1",
     },
     Key {
+        name: "cluster.slots",
+        kind: Kind::Number { least: 1, most: 1 << 16, word: "auto" },
+        default: Some("auto"),
+        is_live: false,
+        about: "groups that share a new cluster's objects among them, fixed when it begins; auto is 256",
+    },
+    Key {
         name: "cluster.peers",
         kind: Kind::Peers,
         default: None,
@@ -146,7 +153,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "log.level",
         kind: Kind::Levels,
-        default: Some("info"),
+        default: Some("info,openraft=warn"),
         is_live: true,
         about: "what is logged: error, warn, info, debug or trace; also by module, as info,cairn_daemon::lane=debug",
     },

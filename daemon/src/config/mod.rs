@@ -209,6 +209,14 @@ impl Config {
         }
     }
 
+    /// How many slots a new cluster has; `None` for the usual number.
+    pub fn slots(&self) -> Option<u32> {
+        match self.value("cluster.slots") {
+            Some(Value::Number(number, _)) => number.and_then(|number| u32::try_from(number).ok()),
+            _ => None,
+        }
+    }
+
     /// All nodes of the cluster, in the order of their numbers; nobody for a cluster of one.
     pub fn peers(&self) -> &[(u64, SocketAddr)] {
         match self.value("cluster.peers") {

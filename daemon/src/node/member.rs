@@ -30,7 +30,7 @@ use crate::http::{Limits, Server};
 use crate::rpc::{Backoff, Exposure, Identity, Limits as RpcLimits, Pool, Server as RpcServer, Services};
 use crate::slot::{Options as SlotOptions, Transport, Unreachable};
 
-/// Slots of a cluster that is born.
+/// Slots of a cluster that is born, unless the configuration says otherwise.
 const SLOTS: u32 = 256;
 /// How long a cluster of one may take until its groups have leaders.
 const LEADERS_WITHIN: Duration = Duration::from_secs(20);
@@ -91,7 +91,8 @@ impl Joining {
         };
         let exposure = if config.is_insecure() { Exposure::Insecure } else { Exposure::Loopback };
         let (node, slot) = (NodeId(node), SlotOptions::default());
-        Ok(Self { node, secret, peers, slot, slots: SLOTS, rpc, exposure, s3: None })
+        let slots = config.slots().unwrap_or(SLOTS);
+        Ok(Self { node, secret, peers, slot, slots, rpc, exposure, s3: None })
     }
 
     /// How others are reached.

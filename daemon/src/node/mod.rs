@@ -43,6 +43,7 @@ use crate::lane::Options as LaneOptions;
 use crate::manage::Management;
 use crate::manage::token::Token;
 use crate::trace;
+pub use clients::NoClients;
 pub use crew::Budgets;
 use crew::Crew;
 use desk::Desk;

@@ -21,8 +21,8 @@ use futures_util::future::join_all;
 
 use crate::node::{Disks, Node, err, run};
 
-/// Slots of a cluster that `cairn serve` begins.
-const SLOTS: u32 = 256;
+/// Few enough for three programs with all their checks on one machine.
+const SLOTS: u32 = 8;
 
 /// Three nodes and where they answer RPC.
 struct Trio {
@@ -72,7 +72,10 @@ impl Trio {
 
     fn begin(&self, node: usize) -> Node {
         let (number, peers, at) = ((node + 1).to_string(), self.peers(), self.peers[node].to_string());
-        Node::begin(&self.disks[node], &["--cluster-node", &number, "--cluster-peers", &peers, "--listen-rpc", &at])
+        Node::begin(
+            &self.disks[node],
+            &["--cluster-slots", "8", "--cluster-node", &number, "--cluster-peers", &peers, "--listen-rpc", &at],
+        )
     }
 
     fn identity(&self) -> Identity {
