@@ -8,8 +8,8 @@
 //!
 //! [`actor`] is the frame in which every background worker of the node runs; [`lane`] stores on one disk, [`disks`] on all
 //! disks of the node; [`http`] serves requests, [`manage`] is the management API. [`node`] puts them together as [`config`]
-//! says, and [`trace`] is its log. No node runs these yet: [`slot`], the Raft groups that agree on metadata, and [`rpc`], the
-//! connections between nodes and with clients.
+//! says, and [`trace`] is its log. [`slot`] are the Raft groups that agree on metadata, [`cluster`] what a core of a node can ask of them, here and
+//! elsewhere, and [`rpc`] the connections between nodes.
 
 #![forbid(unsafe_code)]
 

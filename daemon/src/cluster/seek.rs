@@ -55,7 +55,10 @@ impl Core {
 
     /// Has a slot of this node obey a command.
     pub async fn command_on(self: &Rc<Self>, to: CoreId, slot: u32, command: Bytes) -> Result<Bytes, Missed> {
-        let propose = move |core: Rc<Self>| async move { core.slots.propose(slot, command).await };
+        let propose = move |core: Rc<Self>| async move {
+            core.check(slot)?;
+            Ok::<_, Missed>(core.slots.propose(slot, command).await?)
+        };
         Ok(self.run(Line::Slot, to, propose).await??.into())
     }
 
@@ -80,7 +83,19 @@ impl Core {
 
     /// Asks a slot of this node.
     pub async fn ask_on(self: &Rc<Self>, to: CoreId, slot: u32, ask: Ask) -> Result<Told, Missed> {
-        self.run(Line::Slot, to, move |core| async move { core.answer(slot, &ask).await }).await?
+        let answer = move |core: Rc<Self>| async move {
+            core.check(slot)?;
+            core.answer(slot, &ask).await
+        };
+        self.run(Line::Slot, to, answer).await?
+    }
+
+    /// Whether a group of this core has stopped: then another node may do what is asked.
+    fn check(&self, slot: u32) -> Result<(), Missed> {
+        match self.slots.stopped(slot)? {
+            Some(why) => Err(Missed::Away(format!("it has stopped on node {}: {why}", self.me.0))),
+            None => Ok(()),
+        }
     }
 
     /// The core of this node that has a slot.

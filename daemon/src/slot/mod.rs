@@ -339,6 +339,17 @@ impl Slots {
         })
     }
 
+    /// Why a group has stopped here, if it has.
+    ///
+    /// # Errors
+    /// If there is no such slot here.
+    pub fn stopped(&self, slot: u32) -> Result<Option<String>, SlotError> {
+        let slot = self.slot(slot)?;
+        let metrics = slot.raft.metrics();
+        let said = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+        Ok(said.or_else(|| slot.broken()))
+    }
+
     /// The slots that are open here.
     pub fn list(&self) -> Vec<u32> {
         self.0.groups.borrow().keys().copied().collect()

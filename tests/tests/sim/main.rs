@@ -6,6 +6,7 @@
 
 mod bell;
 mod chunklog;
+mod cluster;
 mod counter;
 mod disks;
 mod harness;
@@ -39,6 +40,11 @@ fn lane_keeps_what_it_answered_for() {
 #[test]
 fn lane_tells_what_rotted() {
     Scenario { name: "lane-rot", plan: lane::plan_with_rot, run: lane::run }.check();
+}
+
+#[test]
+fn a_cluster_keeps_what_it_answered_for() {
+    Scenario { name: "cluster", plan: cluster::plan, run: cluster::run }.check();
 }
 
 #[test]

@@ -21,8 +21,8 @@ use cairn_io::task::{Class, spawn};
 use cairn_io::time::{Duration, now, sleep};
 use cairn_schema::{
     Advice, Answer, Applied, Commit, CommitRequest, Committed, Error, ErrorKind, ListRequest, MapRequest, MapUpdate,
-    NodeRef, Outcome as Done, Page, ProposeRequest, RaftRequest, ReadRequest, ReadResult, SnapshotProgress,
-    SnapshotRequest,
+    NodeRef, Outcome as Done, Page, ProposeRequest, RaftRequest, ReadRequest, ReadResult, SlotRequest,
+    SnapshotProgress, SnapshotRequest,
 };
 
 use crate::harness::{Outcome, millis, plan_rng};

@@ -11,8 +11,8 @@ use crate::out::{self, Failure};
 
 /// What the exit codes of this command mean.
 pub const HELP: &str = "\
-Makes a cluster of one: `cairn serve --data DIR,...` runs it. For a cluster of several nodes, do this on the node with the
-least number only; on the others use `cairn disk format`, and copy the file cluster-secret onto their disks.
+Makes a cluster of one: `cairn serve --data DIR,...` runs it. For a cluster of several nodes use `cairn disk format` on each,
+name all of them in cluster.peers, and make the first key with `cairn key create`.
 
 Exit codes:
   0  done; the key is printed this once

@@ -1,0 +1,102 @@
+//! Clients: each asks one thing after the other, of any core of any node, and repeats itself until it is answered.
+
+use std::net::SocketAddr;
+
+use cairn_io::rng;
+use cairn_io::time::{self, sleep};
+
+use super::history::Ask;
+use super::{Books, KEYS, Rc, below, millis, small};
+use crate::wire;
+
+/// Where a core of a node answers clients.
+pub fn address(node: usize, core: usize) -> SocketAddr {
+    let small = |number: usize| u8::try_from(number).expect("a small world");
+    SocketAddr::from(([10, 0, 0, small(node + 1)], 8000 + u16::from(small(core))))
+}
+
+/// A request: what (a letter), key, two values, token.
+pub type Request = (u8, u64, u64, u64, u128);
+
+pub fn encode((what, key, one, other, token): Request) -> Vec<u8> {
+    let words = [key, one, other].into_iter().flat_map(u64::to_le_bytes);
+    std::iter::once(what).chain(words).chain(token.to_le_bytes()).collect()
+}
+
+pub fn decode(bytes: &[u8]) -> Option<Request> {
+    let (what, rest) = bytes.split_first()?;
+    let word = |at: usize| Some(u64::from_le_bytes(rest.get(at * 8..at * 8 + 8)?.try_into().ok()?));
+    let token = u128::from_le_bytes(rest.get(24..40)?.try_into().ok()?);
+    Some((*what, word(0)?, word(1)?, word(2)?, token))
+}
+
+/// The first byte of an answer.
+pub const SAID: u8 = b's';
+pub const AGAIN: u8 = b'a';
+
+pub async fn run(books: Rc<Books>, client: usize) {
+    let (mut number, mut calm, mut last) = ((client as u64 + 1) << 32, 0, 0);
+    while calm < 10 {
+        sleep(millis(below(80))).await;
+        calm += u32::from(books.is_storm_over.get());
+        number += 1;
+        if below(8) == 0 {
+            list(&books).await;
+            continue;
+        }
+        let key = below(KEYS);
+        let ask = match below(10) {
+            0..3 => Ask::Put(number),
+            3..6 => Ask::Get,
+            6 => Ask::Delete,
+            7 => Ask::PutNew(number),
+            _ => Ask::Replace(last, number),
+        };
+        let request = match ask {
+            Ask::Put(value) => (b'p', key, value, 0, token()),
+            Ask::Get => (b'g', key, 0, 0, 0),
+            Ask::Delete => (b'd', key, 0, 0, token()),
+            Ask::PutNew(value) => (b'n', key, value, 0, token()),
+            Ask::Replace(old, new) => (b'r', key, old, new, token()),
+        };
+        let begun = books.history.moment();
+        let said = insist(&books, request).await;
+        let said = said.and_then(|said| Some(u64::from_le_bytes(said.try_into().ok()?)));
+        books.history.end(begun, key, ask, said);
+        if ask == Ask::Get {
+            last = said.unwrap_or(last);
+        }
+    }
+    books.done.set(books.done.get() + 1);
+}
+
+/// A list is a read of every key.
+async fn list(books: &Books) {
+    let begun = books.history.moment();
+    let Some(said) = insist(books, (b'l', 0, 1 + below(KEYS), 0, 0)).await else { return };
+    let values: Vec<u64> =
+        said.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).collect();
+    for (key, value) in (0..KEYS).zip(values) {
+        books.history.end(begun, key, Ask::Get, Some(value));
+    }
+}
+
+fn token() -> u128 {
+    u128::from(rng::next_u64()) << 64 | u128::from(rng::next_u64())
+}
+
+/// Asks until there is an answer, for a while.
+pub async fn insist(books: &Books, request: Request) -> Option<Vec<u8>> {
+    let asked = encode(request);
+    let begun = time::now();
+    while begun.elapsed() < millis(6_000) {
+        let to = address(small(below(books.replicas as u64)), small(below(books.cores as u64)));
+        let answer = wire::ask(to, &asked, millis(2_500)).await.unwrap_or_default();
+        if let Some((&SAID, said)) = answer.split_first() {
+            books.answered.set(books.answered.get() + 1);
+            return Some(said.to_vec());
+        }
+        sleep(millis(5 + below(60))).await;
+    }
+    None
+}
