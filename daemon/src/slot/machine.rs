@@ -4,6 +4,7 @@
 //! entries of the Raft log have it.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use cairn_meta::rows::{Machine, Rows};
@@ -59,8 +60,13 @@ impl SlotMachine {
                 self.lane.pass_in_slot(self.slot, at, Some(encode_members(&stored)))?;
             }
             Payload::Normal(Command(bytes)) => {
-                let answer = self.lane.apply_to_slot(self.slot, at, &*self.machine, &bytes)?;
-                return Ok(Answer(answer));
+                // openraft would not notice that its worker has gone: the group would hang.
+                let apply = || self.lane.apply_to_slot(self.slot, at, &*self.machine, &bytes);
+                let applied = catch_unwind(AssertUnwindSafe(apply)).unwrap_or_else(|_| {
+                    let message = "a defect: applying a command panicked, and the node's log says why; report it";
+                    Err(LaneError::Io(io::Error::other(message)))
+                });
+                return applied.map(Answer);
             }
         }
         Ok(Answer::default())

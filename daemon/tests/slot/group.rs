@@ -22,7 +22,14 @@ use futures_util::future::LocalBoxFuture;
 use crate::drivers::{Place, on_each_driver};
 use crate::fake::{self, CLUSTER, backoff};
 
-on_each_driver!(a_group_survives_restarts_and_lost_indices, a_new_member_gets_a_snapshot, a_leader_hands_over);
+on_each_driver!(
+    a_group_survives_restarts_and_lost_indices,
+    a_new_member_gets_a_snapshot,
+    a_leader_hands_over,
+    a_command_with_too_many_rows_is_refused_and_the_group_goes_on,
+    a_replica_that_is_too_old_stops_and_says_so,
+    a_group_whose_task_panicked_is_not_taken_for_well
+);
 
 /// `key=value` sets, `key` deletes; the answer is what was there.
 struct Words;
@@ -33,6 +40,12 @@ impl Machine for Words {
         let mut parts = command.splitn(2, |byte| *byte == b'=');
         let key = parts.next().unwrap_or_default();
         let before = rows.get(key)?.unwrap_or_default();
+        match key {
+            b"newer" => return Err(Error::Newer { what: "a test", level: 9, known: 1 }),
+            b"panic" => panic!("as the test wants"),
+            b"many" => (0..40_000_u32).for_each(|row| rows.put(row.to_be_bytes(), *b"value")),
+            _ => {}
+        }
         match parts.next() {
             Some(value) => rows.put(key, value),
             None => rows.delete(key),
@@ -287,4 +300,49 @@ async fn a_leader_hands_over(place: Place) {
     assert!(!slots.status(SLOT).expect("open").is_leader);
     cluster.propose("key").await;
     assert_ne!(cluster.leader(), Some(leader));
+}
+
+async fn a_command_with_too_many_rows_is_refused_and_the_group_goes_on(place: Place) {
+    let mut cluster = begin(&place, 3).await;
+    let answer = cluster.propose("many=1").await;
+    assert!(String::from_utf8_lossy(&answer).contains("at most"), "{answer:?}");
+    assert_eq!(cluster.propose("key=value").await, b"");
+    let before = cluster.rows(0, cluster.applied().await).await;
+    assert_eq!(before.len(), 1, "nothing of it was taken");
+    // Nor when it is read from the log again.
+    cluster.stop(1).await;
+    cluster.nodes[1].store.clear().expect("nobody has it open");
+    cluster.start(1).await;
+    let applied = cluster.applied().await;
+    for at in 0..3 {
+        assert_eq!(cluster.rows(at, applied).await, before, "node {at}");
+    }
+}
+
+/// Proposes what no replica survives, and waits until one says why it has stopped.
+async fn until_stopped(place: &Place, command: &'static [u8]) -> String {
+    let cluster = begin(place, 3).await;
+    cluster.propose("key=value").await;
+    cluster.applied().await;
+    let leader = cluster.leader().expect("it leads");
+    let slots = cluster.nodes[leader].slots.clone().expect("it runs");
+    let proposed = slots.propose(SLOT, Bytes::from_static(command)).await;
+    assert!(matches!(proposed, Err(SlotError::Stopped(_) | SlotError::Unknown(_))), "{proposed:?}");
+    for _ in 0..400 {
+        if let Some(why) = slots.status(SLOT).expect("it is open").stopped {
+            return why;
+        }
+        sleep(Duration::from_millis(25)).await;
+    }
+    panic!("it never says that it has stopped")
+}
+
+async fn a_replica_that_is_too_old_stops_and_says_so(place: Place) {
+    let why = until_stopped(&place, b"newer=1").await;
+    assert!(why.contains("install the Cairn that the others run"), "{why}");
+}
+
+async fn a_group_whose_task_panicked_is_not_taken_for_well(place: Place) {
+    let why = until_stopped(&place, b"panic=1").await;
+    assert!(!why.is_empty(), "{why}");
 }
