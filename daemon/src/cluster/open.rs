@@ -161,6 +161,10 @@ impl Cluster {
         }
         let begun = time::now();
         loop {
+            if let Some(why) = core.control_stopped().await? {
+                // Only a restart makes it whole: waiting for others would be in vain.
+                return Err(ClusterError::Broken(format!("the control group has stopped on this node: {why}")));
+            }
             let ready = self.look_for_birth(is_first, options).await;
             match ready {
                 Ok(true) => break,
@@ -316,6 +320,12 @@ impl Core {
                 self.failed.borrow_mut().insert(slot, error.to_string());
             }
         }
+    }
+
+    async fn control_stopped(self: &Rc<Self>) -> Result<Option<String>, ClusterError> {
+        let Some(owner) = self.core_of(CONTROL) else { return Ok(None) };
+        let stopped = self.run(Line::Lead, owner, |core| async move { core.slots.stopped(CONTROL) }).await?;
+        Ok(stopped.unwrap_or(None))
     }
 
     async fn failed_anywhere(self: &Rc<Self>, slot: u32) -> Result<Option<String>, ClusterError> {
