@@ -20,4 +20,5 @@ pub mod lane;
 pub mod node;
 pub mod out;
 pub mod place;
+pub mod s3;
 pub mod shell;

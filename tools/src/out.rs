@@ -12,6 +12,15 @@ pub enum Failure {
     /// It was begun and went wrong; exit code 1.
     #[error("{0}")]
     Broken(String),
+    /// What it is about isn't there; exit code 3.
+    #[error("{0}")]
+    Missing(String),
+    /// It is not allowed, or not as things are; exit code 4.
+    #[error("{0}")]
+    Refused(String),
+    /// Its user stopped it; exit code 130.
+    #[error("stopped")]
+    Stopped,
     /// Nobody reads what we print, as in `cairn | head`: no reason to complain; exit code 0.
     #[error("the reader of our output has gone")]
     ReaderGone,
@@ -24,6 +33,9 @@ impl Failure {
             Self::ReaderGone => return ExitCode::SUCCESS,
             Self::Broken(_) => 1,
             Self::Input(_) => 2,
+            Self::Missing(_) => 3,
+            Self::Refused(_) => 4,
+            Self::Stopped => 130,
         };
         note(&format!("cairn: {self}"));
         ExitCode::from(code)
