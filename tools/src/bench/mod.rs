@@ -5,6 +5,7 @@ pub mod lane;
 pub mod load;
 pub mod pairs;
 pub mod report;
+pub mod s3;
 pub mod subject;
 
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub enum Command {
     Disk(disk::Args),
     /// Measure storing and reading chunks on a disk: the chunk log beside bare writes, syncs and reads
     Lane(lane::Args),
+    /// Measure an S3 server, ours or another: requests in closed and open loops, beside bare HTTP
+    S3(Box<s3::Args>),
 }
 
 impl Command {
@@ -29,6 +32,7 @@ impl Command {
         match self {
             Self::Disk(args) => disk::run(args),
             Self::Lane(args) => lane::run(args),
+            Self::S3(args) => s3::run(args),
         }
     }
 }

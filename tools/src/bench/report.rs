@@ -158,6 +158,13 @@ impl From<Machine> for MachineInfo {
     }
 }
 
+impl MachineInfo {
+    /// In a line for people.
+    pub(super) fn line(&self) -> String {
+        format!("{} x {}, Linux {}", self.processors, self.processor, self.kernel)
+    }
+}
+
 /// The file measured on.
 #[derive(Debug, Serialize)]
 pub struct FileInfo {
@@ -199,13 +206,11 @@ impl Report {
         let Self { machine, file, .. } = self;
         let calls = if self.bench == "disk" { "pread, epoll, write" } else { "pwrite, fdatasync" };
         format!(
-            "{} MiB on {} in {}, {} x {}, Linux {}; bare: {}, {calls}",
+            "{} MiB on {} in {}, {}; bare: {}, {calls}",
             file.bytes >> 20,
             file.file_system,
             file.dir,
-            machine.processors,
-            machine.processor,
-            machine.kernel,
+            machine.line(),
             self.bare
         )
     }
@@ -232,17 +237,17 @@ fn row(bars: &[Bar]) -> Vec<Cell> {
 }
 
 /// `Read 4 KiB, depth 32` as `read_4_kib_depth_32`.
-fn slug(title: &str) -> String {
+pub(super) fn slug(title: &str) -> String {
     let words = title.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("_")
 }
 
-fn trim_lines(text: &str) -> String {
+pub(super) fn trim_lines(text: &str) -> String {
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 /// To five digits: the rest is noise.
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return 0.0;
     }

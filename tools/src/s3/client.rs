@@ -267,7 +267,9 @@ impl Client {
         let sent = timeout(ANSWER_WITHIN, connection.send(request)).await;
         let sent = sent.unwrap_or(Err(AskError::Late(self.endpoint.at, ANSWER_WITHIN)));
         let (head, body) = sent.map_err(|error| self.away(&error))?.into_parts();
-        let way = Way { connection: Some(connection), idle: self.idle.clone(), host: self.endpoint.host.clone() };
+        let is_last = text(&head.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let way =
+            Way { connection: Some(connection), is_last, idle: self.idle.clone(), host: self.endpoint.host.clone() };
         let answer = Answer { status: head.status, headers: head.headers, body, way };
         if answer.status.is_success() { Ok(answer) } else { Err(refuse(answer, ask).await) }
     }
@@ -298,6 +300,8 @@ async fn refuse(answer: Answer, ask: &Ask) -> S3Error {
 /// The connection that an answer comes over.
 struct Way {
     connection: Option<Connection<Full<Bytes>>>,
+    /// Whether the server closes it after the answer.
+    is_last: bool,
     idle: Idle,
     host: String,
 }
@@ -308,6 +312,7 @@ impl Way {
         let mut idle = self.idle.borrow_mut();
         if let Some(connection) = self.connection.take()
             && idle.len() < IDLE_MAX
+            && !self.is_last
         {
             idle.push(connection);
         }
