@@ -8,6 +8,7 @@ use crate::bench;
 use crate::disk;
 use crate::lane;
 use crate::node;
+use crate::objects;
 use crate::out::{self, Failure};
 use crate::place;
 use crate::shell;
@@ -43,6 +44,30 @@ enum Command {
     /// Show the settings of a node and where each comes from, or check them
     #[command(subcommand, after_help = EXIT_CODES)]
     Config(node::ConfigCommand),
+    /// Store a file, a directory or standard input
+    #[command(after_help = objects::HELP)]
+    Put(Box<objects::PutArgs>),
+    /// Read an object, or all of a folder, into files
+    #[command(after_help = objects::HELP)]
+    Get(Box<objects::GetArgs>),
+    /// Write objects to standard output
+    #[command(after_help = objects::HELP)]
+    Cat(Box<objects::CatArgs>),
+    /// Copy between files and objects, either way, or from object to object
+    #[command(after_help = objects::HELP)]
+    Cp(Box<objects::CpArgs>),
+    /// List buckets, objects, versions
+    #[command(after_help = objects::HELP)]
+    Ls(Box<objects::LsArgs>),
+    /// Delete objects, folders, versions
+    #[command(after_help = objects::HELP)]
+    Rm(Box<objects::RmArgs>),
+    /// Show what is known of an object
+    #[command(after_help = objects::HELP)]
+    Stat(Box<objects::StatArgs>),
+    /// Make, list and delete buckets
+    #[command(subcommand, after_help = objects::HELP)]
+    Bucket(objects::BucketCommand),
     /// Measure this machine, each figure beside what the kernel can do without us
     #[command(subcommand, after_help = EXIT_CODES)]
     Bench(bench::Command),
@@ -73,6 +98,14 @@ pub fn run() -> ExitCode {
         Some(Command::Key(command)) => command.run(),
         Some(Command::Status(args)) => args.run(),
         Some(Command::Config(command)) => command.run(),
+        Some(Command::Put(args)) => args.run(),
+        Some(Command::Get(args)) => args.run(),
+        Some(Command::Cat(args)) => args.run(),
+        Some(Command::Cp(args)) => args.run(),
+        Some(Command::Ls(args)) => args.run(),
+        Some(Command::Rm(args)) => args.run(),
+        Some(Command::Stat(args)) => args.run(),
+        Some(Command::Bucket(command)) => command.run(),
         Some(Command::Bench(command)) => command.run(),
         Some(Command::Disk(command)) => command.run(),
         Some(Command::Place(command)) => command.run(),

@@ -261,28 +261,50 @@ impl Client {
 
     /// The uploads of an object that were begun and not ended, oldest first.
     pub async fn uploads(&self, object: &Object) -> Result<Vec<UploadEntry>, S3Error> {
-        let mut found = Vec::new();
-        let mut from: Option<(String, String)> = None;
+        let (mut found, mut from) = (Vec::new(), None);
         loop {
-            let mut ask = Ask::bucket(Method::GET, &object.bucket)
-                .query("uploads", "")
-                .query("encoding-type", "url")
-                .query("prefix", &object.key);
-            if let Some((key, upload)) = &from {
-                ask = ask.query("key-marker", key).query("upload-id-marker", upload);
-            }
-            let page = self.xml::<UploadPage>(&ask).await?.decoded();
+            let (page, next) = self.upload_page(&object.bucket, &object.key, from.as_ref()).await?;
             // Keys come in order, and the shortest with this prefix is the key itself.
-            let is_over = page.upload.iter().any(|entry| entry.key != object.key);
-            found.extend(page.upload.into_iter().filter(|entry| entry.key == object.key));
-            let next = page.next_key_marker.zip(page.next_upload_id_marker);
-            if is_over || !page.is_truncated || next.is_none() || next == from {
+            let is_over = page.iter().any(|entry| entry.key != object.key);
+            found.extend(page.into_iter().filter(|entry| entry.key == object.key));
+            if is_over || next.is_none() || next == from {
                 break;
             }
             from = next;
         }
         found.sort_by(|a, b| a.initiated.cmp(&b.initiated));
         Ok(found)
+    }
+
+    /// Gives up all uploads of a bucket.
+    pub async fn abort_uploads(&self, bucket: &str) -> Result<(), S3Error> {
+        let mut from = None;
+        loop {
+            let (page, next) = self.upload_page(bucket, "", from.as_ref()).await?;
+            for UploadEntry { key, upload_id, .. } in page {
+                self.abort_upload(&Object { bucket: bucket.to_owned(), key }, &upload_id).await?;
+            }
+            if next.is_none() || next == from {
+                return Ok(());
+            }
+            from = next;
+        }
+    }
+
+    async fn upload_page(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        from: Option<&(String, String)>,
+    ) -> Result<(Vec<UploadEntry>, Option<(String, String)>), S3Error> {
+        let mut ask =
+            Ask::bucket(Method::GET, bucket).query("uploads", "").query("encoding-type", "url").query("prefix", prefix);
+        if let Some((key, upload)) = from {
+            ask = ask.query("key-marker", key).query("upload-id-marker", upload);
+        }
+        let page = self.xml::<UploadPage>(&ask).await?.decoded();
+        let next = page.next_key_marker.zip(page.next_upload_id_marker).filter(|_| page.is_truncated);
+        Ok((page.upload, next))
     }
 
     /// The parts of an upload that are there.

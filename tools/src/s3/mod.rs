@@ -5,7 +5,7 @@
 //!                 ▲
 //!               calls ─► shapes        one function a request, its answer read
 //!                 ▲
-//!        upload, download, copy        many requests, bounded memory, resumed where that is possible
+//!             transfer ─► local       many requests, bounded memory, resumed where that is possible
 //! ```
 //!
 //! What it is not: it knows no command line but the flags that name a server, and nothing of nodes: it sees what any S3
@@ -21,4 +21,6 @@ pub mod local;
 pub mod settings;
 pub mod shapes;
 pub mod sign;
+pub mod transfer;
+pub mod turns;
 pub mod words;
