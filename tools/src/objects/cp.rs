@@ -229,21 +229,17 @@ impl Copier {
             }
             (Place::Stream, Place::There(object)) => {
                 let object = named(object, None)?;
-                let stored = self.transfer.upload_stream(&object).await?;
-                let (facts, _) = self.transfer.client.head(&object, stored.version.as_deref()).await?;
-                Done { source, target: show(&object), bytes: facts.len, end: End::Moved(stored) }
+                let (stored, bytes) = self.transfer.upload_stream(&object).await?;
+                Done { source, target: show(&object), bytes, end: End::Moved(stored) }
             }
             (Place::There(object), to @ (Place::Here(_) | Place::Stream)) => {
                 let object = named(object, None)?;
                 let (facts, _) = self.transfer.client.head(&object, version.as_deref()).await?;
                 self.expect(facts.len, &source);
-                match to {
-                    Place::Here(path) => self.get(&object, &facts, &file_for(&path, &object).await?).await?,
-                    _ => {
-                        self.transfer.print(&object, &facts, (0, facts.len)).await?;
-                        return Ok(());
-                    }
-                }
+                let Place::Here(path) = to else {
+                    return self.transfer.print(&object, &facts, (0, facts.len)).await;
+                };
+                self.get(&object, &facts, &file_for(&path, &object).await?).await?
             }
             (Place::There(from), Place::There(to)) => {
                 let from = named(from, None)?;

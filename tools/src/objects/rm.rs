@@ -14,6 +14,7 @@ use crate::s3::settings::Settings;
 const AT_ONCE: usize = 1000;
 
 /// Options of `cairn rm`.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag that people give or don't")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// cairn://BUCKET/KEY; with -r all objects whose keys begin with KEY/

@@ -1,6 +1,6 @@
 //! Requests to one endpoint: signed, sent over connections that are kept, tried again where that may help.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -176,13 +176,15 @@ type Idle = Rc<RefCell<Vec<Connection<Full<Bytes>>>>>;
 pub struct Client {
     endpoint: Endpoint,
     signer: Signer,
+    /// Whether it was ever connected.
+    is_reached: Cell<bool>,
     idle: Idle,
 }
 
 impl Client {
     /// Of this endpoint. Nothing is sent yet.
     pub fn new(endpoint: Endpoint, signer: Signer) -> Self {
-        Self { endpoint, signer, idle: Idle::default() }
+        Self { endpoint, signer, is_reached: Cell::new(false), idle: Idle::default() }
     }
 
     /// Sends a request and returns a good answer's head; its body follows from it.
@@ -190,18 +192,7 @@ impl Client {
     /// # Errors
     /// If the server can't be reached or refuses, also when it is asked again.
     pub async fn send(&self, ask: &Ask) -> Result<Answer, S3Error> {
-        let mut pause = PAUSE;
-        for _ in 1..TRIES {
-            match self.send_once(ask).await {
-                Err(error @ S3Error::Away { .. }) if !ask.is_repeatable() => return Err(error),
-                Err(error) if error.is_passing() => {
-                    time::sleep(wait(&error, pause)).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
-                ended => return ended,
-            }
-        }
-        self.send_once(ask).await
+        self.repeat(ask, || self.send_once(ask)).await
     }
 
     /// The same with all of the answer's body.
@@ -209,19 +200,33 @@ impl Client {
     /// # Errors
     /// As [`Self::send`], or if the body is too long.
     pub async fn whole(&self, ask: &Ask) -> Result<(HeaderMap, Bytes), S3Error> {
+        self.repeat(ask, || async { self.send_once(ask).await?.whole().await }).await
+    }
+
+    /// Does it again where that may help.
+    async fn repeat<T, F>(&self, ask: &Ask, once: impl Fn() -> F) -> Result<T, S3Error>
+    where
+        F: Future<Output = Result<T, S3Error>>,
+    {
         let mut pause = PAUSE;
         for _ in 1..TRIES {
-            let asked = async { self.send(ask).await?.whole().await };
-            match asked.await {
-                // Its body broke off: `send` has tried its best about the head.
-                Err(error @ S3Error::Away { .. }) if ask.method == Method::GET => {
+            match once().await {
+                Err(error) if error.is_passing() && self.may_repeat(ask, &error) => {
                     time::sleep(wait(&error, pause)).await;
-                    pause *= 2;
+                    pause = (pause * 2).min(PAUSE_MAX);
                 }
                 ended => return ended,
             }
         }
-        self.send(ask).await?.whole().await
+        once().await
+    }
+
+    fn may_repeat(&self, ask: &Ask, error: &S3Error) -> bool {
+        match error {
+            // A server that was never there is more likely to be somewhere else than to come back.
+            S3Error::Away { .. } => ask.is_repeatable() && self.is_reached.get(),
+            _ => true,
+        }
     }
 
     /// The whole body of an answer in XML.
@@ -259,7 +264,9 @@ impl Client {
         }
         let opened = timeout(CONNECT_WITHIN, Connection::open(self.endpoint.at)).await;
         let connection = opened.unwrap_or(Err(AskError::Late(self.endpoint.at, CONNECT_WITHIN)));
-        self.exchange(connection.map_err(|error| self.away(&error))?, ask).await
+        let connection = connection.map_err(|error| self.away(&error))?;
+        self.is_reached.set(true);
+        self.exchange(connection, ask).await
     }
 
     async fn exchange(&self, mut connection: Connection<Full<Bytes>>, ask: &Ask) -> Result<Answer, S3Error> {

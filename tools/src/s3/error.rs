@@ -112,6 +112,11 @@ pub(super) fn printable(text: &str) -> String {
 impl S3Error {
     /// Of a connection to `endpoint`.
     pub fn from_ask(endpoint: &str, error: &AskError) -> Self {
+        if let AskError::Broken(_, error) = error
+            && error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
+        {
+            return Self::Nonsense { endpoint: endpoint.to_owned(), why: error.to_string() };
+        }
         let why = match error {
             AskError::Connect(error) => format!("can't be reached: {error}"),
             AskError::Late(_, limit) => format!("did not answer within {} s", limit.as_secs()),

@@ -216,11 +216,11 @@ impl Transfer {
         }
     }
 
-    /// Stores standard input, however long it is.
+    /// Stores standard input, however long it is; says how long that was.
     ///
     /// # Errors
     /// If it can't be read or stored, or has more parts than S3 allows.
-    pub async fn upload_stream(&self, to: &Object) -> Result<Stored, Failure> {
+    pub async fn upload_stream(&self, to: &Object) -> Result<(Stored, u64), Failure> {
         let piece = usize::try_from(self.piece_bytes).unwrap_or(usize::MAX);
         let read = || async move {
             let read = read_input(piece).await;
@@ -231,7 +231,7 @@ impl Transfer {
             let len = first.len() as u64;
             let stored = self.client.put(to, &self.headers, first).await?;
             (self.moved)(len);
-            return Ok(stored);
+            return Ok((stored, len));
         }
         let upload = self.begin_anew(to).await?;
         let bodies = stream::unfold((1_u64, Some(first)), |(number, ready)| async move {
@@ -246,9 +246,12 @@ impl Transfer {
             let (number, body) = body?;
             self.stream_part(to, &upload, number, body).await
         });
-        let parts: Result<Vec<Part>, Failure> = parts.buffer_unordered(self.jobs).try_collect().await;
+        let parts: Result<Vec<(Part, u64)>, Failure> = parts.buffer_unordered(self.jobs).try_collect().await;
         match parts {
-            Ok(parts) => self.complete(to, &upload, parts).await,
+            Ok(parts) => {
+                let (parts, lens): (Vec<Part>, Vec<u64>) = parts.into_iter().unzip();
+                Ok((self.complete(to, &upload, parts).await?, lens.iter().sum()))
+            }
             Err(failure) => {
                 // Nobody can send the same stream again.
                 let _ = self.client.abort_upload(to, &upload).await;
@@ -257,7 +260,7 @@ impl Transfer {
         }
     }
 
-    async fn stream_part(&self, to: &Object, upload: &str, number: u64, body: Bytes) -> Result<Part, Failure> {
+    async fn stream_part(&self, to: &Object, upload: &str, number: u64, body: Bytes) -> Result<(Part, u64), Failure> {
         if number > PARTS_MAX {
             let most = (self.piece_bytes * PARTS_MAX) >> 30;
             return Err(Failure::Input(format!("this is more than {most} GiB: choose a larger --part-size")));
@@ -265,7 +268,7 @@ impl Transfer {
         let len = body.len() as u64;
         let part = self.client.put_part(to, upload, number as u32, body).await?;
         (self.moved)(len);
-        Ok(part)
+        Ok((part, len))
     }
 
     /// Reads an object into a file, which is there once it is whole.
