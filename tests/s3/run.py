@@ -82,7 +82,8 @@ def main() -> int:
     }
     if args.cairn:
         env["CAIRN_BIN"] = str(pathlib.Path(args.cairn).resolve())
-    command = [str(bin_dir / "python"), "-m", "pytest", "-p", "no:cacheprovider", "--timeout", "300", str(HERE)]
+    command = [str(bin_dir / "python"), "-m", "pytest", "-p", "no:cacheprovider", "--timeout", "300"]
+    command += ["-o", "tmp_path_retention_policy=none", str(HERE)]
     return subprocess.run(command + args.pytest, env=env, check=False).returncode
 
 

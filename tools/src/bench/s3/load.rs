@@ -72,13 +72,16 @@ pub struct Outcome {
     pub times: Histogram<u64>,
 }
 
-impl Outcome {
-    fn new() -> Self {
+/// Nothing yet.
+impl Default for Outcome {
+    fn default() -> Self {
         // From a microsecond to ten minutes; three digits.
         let times = Histogram::new_with_bounds(1000, 600_000_000_000, 3).expect("the bounds are in order");
         Self { ops: 0, bytes: 0, errors: 0, unsent: 0, first_error: None, elapsed: Duration::ZERO, times }
     }
+}
 
+impl Outcome {
     /// Good answers a second.
     pub fn rate(&self) -> f64 {
         self.ops as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
@@ -154,14 +157,13 @@ pub async fn run(load: Load) -> Result<Outcome, String> {
     for _ in 0..load.connections {
         connections.push(Connection::open(load.to).await.map_err(|error| format!("{}: {error}", load.to))?);
     }
-    let shared =
-        Rc::new(Shared { load, start: time::now(), next: Cell::new(0), outcome: RefCell::new(Outcome::new()) });
+    let shared = Rc::new(Shared { load, start: time::now(), next: Cell::new(0), outcome: RefCell::default() });
     let start = |connection| task::spawn(Class::Foreground, work(shared.clone(), connection));
     let workers: Vec<JoinHandle<()>> = connections.into_iter().map(start).collect();
     for worker in workers {
         worker.await.map_err(|error| error.to_string())?;
     }
-    let mut outcome = shared.outcome.replace(Outcome::new());
+    let mut outcome = shared.outcome.take();
     outcome.elapsed = shared.start.elapsed();
     shared.count_unsent(&mut outcome);
     Ok(outcome)
@@ -340,10 +342,10 @@ mod tests {
 
     #[test]
     fn outcomes_add_up() {
-        let mut one = Outcome::new();
+        let mut one = Outcome::default();
         one.record(Duration::from_millis(1));
         one.fail("first".to_owned());
-        let mut two = Outcome::new();
+        let mut two = Outcome::default();
         two.record(Duration::from_hours(1));
         two.fail("second".to_owned());
         let both = one.and(&two);

@@ -8,12 +8,14 @@
 //! The load runs on one core of its own; so does the bare server. Requests are signed before the clock starts.
 
 mod bare;
+mod below;
 mod load;
 mod report;
 mod scenario;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use clap::ValueEnum;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 
+use self::below::Disk;
 use self::load::{Load, Outcome, Pace};
 use self::report::{Figures, Report, Row};
 use self::scenario::{Beside, Ground, PAGE, SCENARIOS, SMALL, Scenario, payload};
@@ -65,6 +68,10 @@ pub struct Args {
     /// Measure only what has this in its title
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// A directory on the disk that the server keeps its data on, if that is in this machine: 1 MiB is compared with what
+    /// the disk can do too; what is made there is removed at the end
+    #[arg(long, value_name = "DIR")]
+    disk: Option<PathBuf>,
     /// Judge the ratios as those of a node that runs on this machine
     #[arg(long)]
     bars: bool,
@@ -101,7 +108,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let titles: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.title).collect();
         return Err(Failure::Input(format!("nothing has {only:?} in its title; there are: {}", titles.join("; "))));
     }
-    let rig = Rig::start(args.clone())?;
+    let disk = args.disk.as_deref().map(Disk::new).transpose()?;
+    let rig = Rig::start(args.clone(), disk)?;
     rig.fill(&scenarios)?;
     let measured = rig.measure(&scenarios);
     // What was stored goes, however it went.
@@ -122,6 +130,7 @@ struct Rig {
     asking: RemoteCore,
     bare: RemoteCore,
     ground: Ground,
+    disk: Option<Disk>,
     /// Whether the bucket is ours to delete.
     is_own_bucket: bool,
     endpoint: String,
@@ -131,7 +140,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn start(args: Args) -> Result<Self, Failure> {
+    fn start(args: Args, disk: Option<Disk>) -> Result<Self, Failure> {
         let core = || RemoteCore::start(&Config { driver: DriverChoice::Auto, ..Config::single() });
         let core = || core().map_err(|error| Failure::Input(error.to_string()));
         let (asking, bare) = (core()?, core()?);
@@ -139,7 +148,7 @@ impl Rig {
         let (endpoint, server, bucket, is_own_bucket) = asking.call(move || greet(settings, bucket))?;
         let number = asking.call(|| async { rng::next_u64() });
         let ground = Ground { bucket, prefix: format!("cairn-bench-{number:016x}/"), objects: args.objects };
-        Ok(Self { args, asking, bare, ground, is_own_bucket, endpoint, server, turn: Cell::new(number) })
+        Ok(Self { args, asking, bare, ground, disk, is_own_bucket, endpoint, server, turn: Cell::new(number) })
     }
 
     fn fill(&self, scenarios: &[Scenario]) -> Result<(), Failure> {
@@ -186,13 +195,14 @@ impl Rig {
             Beside::Bare => Some(self.start_bare(scenario.bytes)?),
             Beside::Nothing => None,
         };
-        let (mut ours, mut theirs) = (vec![], vec![]);
+        let (mut ours, mut theirs, mut below) = (vec![], vec![], vec![]);
         for _ in 0..ROUNDS {
             ours.push(self.turn(scenario, None, Pace::Closed, slice)?);
             bar.inc(1);
             if let Some(at) = bare_at {
                 theirs.push(self.turn(scenario, Some(at), Pace::Closed, slice)?);
             }
+            below.extend(self.below(scenario, slice)?);
             bar.inc(1);
         }
         let closed = closed(&ours);
@@ -201,7 +211,17 @@ impl Rig {
         bar.inc(ROUNDS);
         let open = Figures::new(&open, open.rate(), Some(rate));
         let bare = bare_at.map(|_| self::closed(&theirs));
-        Ok(Row::new(scenario, closed, Some(open), bare, scenario.bar.filter(|_| self.args.bars)))
+        let below = (!below.is_empty()).then(|| median(below));
+        Ok(Row::new(scenario, (closed, Some(open)), bare, below, self.args.bars))
+    }
+
+    /// What the disk does of a scenario, if it is named and it matters.
+    fn below(&self, scenario: &Scenario, slice: Duration) -> Result<Option<f64>, Failure> {
+        let asked = self.disk.as_ref().zip(scenario.below);
+        let rate = asked.map(|(disk, below)| disk.rate(below, slice)).transpose();
+        rate.map_err(|error| {
+            Failure::Broken(format!("measuring the disk failed: {error}; see the kernel's log about it"))
+        })
     }
 
     fn start_bare(&self, bytes: usize) -> Result<SocketAddr, Failure> {

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::load::Outcome;
-use super::scenario::Scenario;
+use super::scenario::{Below, Scenario};
 use crate::bench::report::{MachineInfo, round, slug, trim_lines};
 
 /// The whole of one run.
@@ -47,12 +47,23 @@ pub struct Row {
     pub open: Option<Figures>,
     /// The bare server, closed loop.
     pub bare: Option<Figures>,
-    /// `closed` by `bare`: the medians of turns.
+    /// What `closed` is compared with, if anything does the same.
+    pub against: Option<Against>,
+    /// `closed` by that: the medians of turns.
     pub ratio: Option<f64>,
     /// The least that is promised of a node.
     pub bar: Option<f64>,
     /// Whether the promise is kept.
     pub holds: Option<bool>,
+}
+
+/// What a scenario is compared with.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Against {
+    /// "bare", "disk reads" or "lane puts".
+    pub what: &'static str,
+    /// How many it does.
+    pub ops_per_second: f64,
 }
 
 /// What a load came to.
@@ -103,29 +114,31 @@ impl Figures {
 }
 
 impl Row {
-    /// Compares. The bar is judged only where it is a promise: of a node.
+    /// Compares. The bar is judged only where it is a promise: of a node, beside what it is promised against.
     pub fn new(
         scenario: &Scenario,
-        closed: Figures,
-        open: Option<Figures>,
+        (closed, open): (Figures, Option<Figures>),
         bare: Option<Figures>,
-        bar: Option<f64>,
+        below: Option<f64>,
+        is_judged: bool,
     ) -> Self {
-        let ratio = bare.as_ref().map(|bare| round(closed.ops_per_second / bare.ops_per_second.max(f64::MIN_POSITIVE)));
+        let against = against(scenario, bare.as_ref().map(|bare| bare.ops_per_second), below);
+        let ratio = against.map(|against| round(closed.ops_per_second / against.ops_per_second.max(f64::MIN_POSITIVE)));
+        let bar = scenario.bar.filter(|_| is_judged && scenario.below.is_some() == below.is_some());
         let holds = bar.zip(ratio).map(|(bar, ratio)| ratio >= bar && closed.errors == 0);
         let Scenario { title, connections, bytes, .. } = *scenario;
-        Self { name: slug(title), title, connections, bytes, closed, open, bare, ratio, bar, holds }
+        Self { name: slug(title), title, connections, bytes, closed, open, bare, against, ratio, bar, holds }
     }
 
     fn cells(&self) -> Vec<String> {
         let Self { closed, .. } = self;
-        let bare = self.bare.as_ref().map_or_else(String::new, |bare| format!("{:.0}/s", bare.ops_per_second));
+        let against = self.against.map_or_else(String::new, |it| format!("{} {:.0}/s", it.what, it.ops_per_second));
         let ratio = self.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
         let mut cells = vec![
             self.title.to_owned(),
             format!("{:.0}/s", closed.ops_per_second),
             format!("{:.0}", closed.mib_per_second),
-            bare,
+            against,
             ratio,
             self.verdict(),
         ];
@@ -152,6 +165,16 @@ impl Row {
     }
 }
 
+/// Reads can't be faster than the slower of HTTP and the disk; puts are compared with those of a lane.
+fn against(scenario: &Scenario, bare: Option<f64>, below: Option<f64>) -> Option<Against> {
+    let of = |what, ops_per_second| Against { what, ops_per_second: round(ops_per_second) };
+    match (scenario.below, below, bare) {
+        (Some(Below::Puts), Some(puts), _) => Some(of("lane puts", puts)),
+        (Some(Below::Reads), Some(reads), Some(bare)) if reads < bare => Some(of("disk reads", reads)),
+        (_, _, bare) => bare.map(|bare| of("bare", bare)),
+    }
+}
+
 fn times(figures: &Figures) -> [String; 4] {
     [figures.p50_us, figures.p99_us, figures.p999_us, figures.max_us].map(micros)
 }
@@ -170,7 +193,7 @@ impl Report {
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        let head = ["", "closed", "MiB/s", "bare", "ratio", "", "p50", "p99", "p99.9", "max"];
+        let head = ["", "closed", "MiB/s", "against", "ratio", "", "p50", "p99", "p99.9", "max"];
         table.set_header(head.into_iter().chain(["open", "p50", "p99", "p99.9", "max", "errors"]));
         table.add_rows(self.rows.iter().map(Row::cells));
         for column in table.column_iter_mut().skip(1) {
@@ -202,5 +225,35 @@ impl Report {
         let erring = self.rows.iter().filter_map(|row| Some(format!("{}: {}", row.name, row.first_error()?)));
         lines.extend(erring);
         lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::SCENARIOS;
+    use super::*;
+
+    fn scenario(title: &str) -> &'static Scenario {
+        SCENARIOS.iter().find(|scenario| scenario.title.starts_with(title)).expect("there is such a scenario")
+    }
+
+    #[test]
+    fn reads_are_compared_with_what_holds_them_back() {
+        let against = |bare, below| against(scenario("GET 1 MiB"), bare, below).map(|it| (it.what, it.ops_per_second));
+        assert_eq!(against(Some(900.0), Some(2000.0)), Some(("bare", 900.0)));
+        assert_eq!(against(Some(900.0), Some(500.0)), Some(("disk reads", 500.0)));
+        assert_eq!(against(Some(900.0), None), Some(("bare", 900.0)));
+    }
+
+    #[test]
+    fn a_promise_is_judged_beside_what_it_is_about() {
+        let figures = |rate| Figures::new(&Outcome::default(), rate, None);
+        let row = |title, below, is_judged| {
+            Row::new(scenario(title), (figures(70.0), None), Some(figures(100.0)), below, is_judged).holds
+        };
+        assert_eq!(row("PUT 4 KiB, 1", None, true), Some(true), "0.7 of the bare server");
+        assert_eq!(row("PUT 4 KiB, 1", None, false), None, "another server promises nothing");
+        assert_eq!(row("PUT 1 MiB", None, true), None, "it is about a lane's puts");
+        assert_eq!(row("PUT 1 MiB", Some(200.0), true), Some(false), "0.35 of the lane's");
     }
 }
