@@ -171,12 +171,14 @@ fn what_is_wrong_is_told_with_its_place_and_the_remedy() {
 
 #[test]
 fn variables_that_others_set_are_left_alone() {
-    // Kubernetes sets these beside a service called "cairn"; the last is where the file is.
+    // Kubernetes sets the first three beside a service called "cairn"; then, where the file is, and what clients read.
     let set = [
         ("CAIRN_SERVICE_HOST", "10.0.0.1"),
         ("CAIRN_PORT", "tcp://10.0.0.1:8080"),
         ("CAIRN_PORT_8080_TCP_ADDR", "10.0.0.1"),
         ("CAIRN_CONFIG", "cairn.toml"),
+        ("CAIRN_ENDPOINT", "http://127.0.0.1:9000"),
+        ("CAIRN_CLIENT_CONFIG", "client.toml"),
     ];
     assert_eq!(Config::resolve(&sources("", &set, &[])), Config::resolve(&Sources::default()));
 }
