@@ -22,6 +22,8 @@ const ANSWER_MAX: usize = 16 << 20;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 const BYTES_WITHIN: Duration = Duration::from_mins(1);
+/// A way slower than this for a body is none.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// How often a request is sent at most.
 const TRIES: u32 = 5;
 /// The first wait between tries; each is twice the one before.
@@ -271,8 +273,9 @@ impl Client {
 
     async fn exchange(&self, mut connection: Connection<Full<Bytes>>, ask: &Ask) -> Result<Answer, S3Error> {
         let request = ask.sign(&self.endpoint, &self.signer, BodySignature::Signed)?;
-        let sent = timeout(ANSWER_WITHIN, connection.send(request)).await;
-        let sent = sent.unwrap_or(Err(AskError::Late(self.endpoint.at, ANSWER_WITHIN)));
+        let within = ANSWER_WITHIN + Duration::from_secs(ask.body.len() as u64 / BYTES_PER_SECOND_MIN);
+        let sent = timeout(within, connection.send(request)).await;
+        let sent = sent.unwrap_or(Err(AskError::Late(self.endpoint.at, within)));
         let (head, body) = sent.map_err(|error| self.away(&error))?.into_parts();
         let is_last = text(&head.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let way =

@@ -16,7 +16,6 @@ mod scenario;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_io::reference::{Laps, Machine, RemoteCore, Stop};
@@ -305,12 +304,15 @@ async fn fill(settings: Settings, ground: Ground, bytes: usize, bar: ProgressBar
 }
 
 async fn clean(settings: Settings, ground: Ground, is_own_bucket: bool) -> Result<(), Failure> {
-    let client = Rc::new(settings.client().await?);
+    let client = settings.client().await?;
+    let mut before = String::new();
     loop {
         let page = client.list(&ground.bucket, &ground.prefix, None, None).await?;
-        if page.contents.is_empty() {
-            break;
+        let Some(first) = page.contents.first() else { break };
+        if first.key == before {
+            return Err(Failure::Broken(format!("{before} was deleted and is there all the same")));
         }
+        before.clone_from(&first.key);
         for keys in page.contents.chunks(PAGE) {
             let keys: Vec<_> = keys.iter().map(|entry| (entry.key.clone(), None)).collect();
             if let Some(failed) = client.delete_many(&ground.bucket, &keys).await?.first() {
