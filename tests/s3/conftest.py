@@ -29,6 +29,8 @@ class Server:
     def client(self, **options):
         """A boto3 client; options go into its configuration."""
         s3 = {"addressing_style": "path", **options.pop("s3", {})}
+        # What is presigned would be by version 2 otherwise, which AWS gave up.
+        options.setdefault("signature_version", "s3v4")
         config = botocore.config.Config(s3=s3, retries={"max_attempts": 1}, max_pool_connections=64, **options)
         return boto3.client(
             "s3",
