@@ -24,5 +24,6 @@ pub mod manage;
 pub mod node;
 mod private;
 pub mod rpc;
+pub mod s3;
 pub mod slot;
 pub mod trace;

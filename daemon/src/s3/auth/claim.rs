@@ -1,0 +1,250 @@
+//! What a request says about its signature, and what that is a signature of.
+
+use crate::s3::date;
+use crate::s3::error::{Code, Result, S3Error};
+use crate::s3::hash::{hex, sha256};
+use crate::s3::head::Head;
+use crate::s3::uri::{Slash, decode, encode};
+
+use super::Realm;
+
+/// The only way of signing that is taken.
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// A presigned URL holds a week at most.
+const EXPIRES_MAX: u64 = 7 * 24 * 3600;
+/// Headers that a signature must cover if they are there.
+const COVERED: &str = "x-amz-";
+
+/// For what a key is derived.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// The public half of the access key.
+    pub access: String,
+    /// The day, as `20130524`.
+    pub date: String,
+    /// The region.
+    pub region: String,
+    /// Always `s3`.
+    pub service: String,
+}
+
+impl Scope {
+    /// Reads a credential; `None` if it is none.
+    pub fn read(text: &str) -> Option<Self> {
+        let mut parts = text.rsplitn(5, '/');
+        let end = parts.next()?;
+        let (service, region, date) = (parts.next()?, parts.next()?, parts.next()?);
+        let access = parts.next().filter(|access| !access.is_empty())?;
+        let [access, date, region, service] = [access, date, region, service].map(str::to_owned);
+        (end == "aws4_request").then_some(Self { access, date, region, service })
+    }
+
+    /// As it is signed.
+    pub fn text(&self) -> String {
+        format!("{}/{}/{}/aws4_request", self.date, self.region, self.service)
+    }
+}
+
+/// Where a request carries its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the header `Authorization`.
+    Header,
+    /// In the query.
+    Query {
+        /// How long it holds, in seconds.
+        expires: u64,
+    },
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// For what the key is derived.
+    pub scope: Scope,
+    /// Headers that the signature covers, in small letters, in their order.
+    pub headers: Vec<String>,
+    /// The signature, in hexadecimal digits.
+    pub signature: String,
+    /// When it was made, in milliseconds.
+    pub time: u64,
+    /// The same as it was stated.
+    pub stated_time: String,
+    /// Where it was.
+    pub place: Place,
+}
+
+/// What is signed. Clients don't agree on how paths are encoded: as they send them, or as they should have.
+pub struct Canonical {
+    /// With the path as it was sent.
+    pub as_sent: String,
+    /// With the path as it should be encoded, if that is another.
+    pub reencoded: Option<String>,
+}
+
+impl Claim {
+    /// What a request says; `None`: it isn't signed.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn of(head: &Head) -> Result<Option<Self>> {
+        let in_query = head.query.has("X-Amz-Algorithm") || head.query.has("X-Amz-Signature") || head.query.has("X-Amz-Credential");
+        let header = head.only("authorization")?;
+        match (header, in_query) {
+            (Some(_), true) => Err(S3Error::argument(
+                "Authorization",
+                "",
+                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified",
+            )),
+            (Some(""), false) => Err(Code::AccessDenied.into()),
+            (Some(text), false) => Self::of_header(head, text).map(Some),
+            (None, true) => Self::of_query(head).map(Some),
+            (None, false) if head.query.has("Signature") && head.query.has("AWSAccessKeyId") => Err(old_version()),
+            (None, false) => Ok(None),
+        }
+    }
+
+    fn of_header(head: &Head, text: &str) -> Result<Self> {
+        let malformed = |what: &str| Code::AuthorizationHeaderMalformed.says(format!("The authorization header is malformed; {what}"));
+        let (algorithm, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        if algorithm == "AWS" {
+            return Err(old_version());
+        }
+        if algorithm != ALGORITHM {
+            return Err(S3Error::argument("Authorization", "", "Unsupported Authorization Type"));
+        }
+        let field = |name: &str| {
+            let fields = rest.split(',').filter_map(|field| field.trim().split_once('='));
+            fields.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        };
+        let credential = field("Credential").ok_or_else(|| malformed("it has no Credential"))?;
+        let scope = Scope::read(credential).ok_or_else(|| {
+            malformed("the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"")
+        })?;
+        let headers = field("SignedHeaders").ok_or_else(|| malformed("it has no SignedHeaders"))?;
+        let signature = field("Signature").ok_or_else(|| malformed("it has no Signature"))?.to_owned();
+        let (time, stated_time) = time_of_header(head)?;
+        let headers = headers.split(';').map(str::to_owned).collect();
+        Ok(Self { scope, headers, signature, time, stated_time, place: Place::Header })
+    }
+
+    fn of_query(head: &Head) -> Result<Self> {
+        let malformed = |what: String| Code::AuthorizationQueryParametersError.says(what);
+        let field = |name: &str| {
+            head.query.get(name).ok_or_else(|| {
+                malformed("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.".to_owned())
+            })
+        };
+        if field("X-Amz-Algorithm")? != ALGORITHM {
+            return Err(malformed(format!("X-Amz-Algorithm only supports \"{ALGORITHM}\"")));
+        }
+        let scope = Scope::read(field("X-Amz-Credential")?).ok_or_else(|| {
+            malformed("Error parsing the X-Amz-Credential parameter; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"".to_owned())
+        })?;
+        let stated_time = field("X-Amz-Date")?.to_owned();
+        let time = date::read_compact(&stated_time)
+            .ok_or_else(|| malformed("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"".to_owned()))?;
+        let expires: u64 = field("X-Amz-Expires")?.parse().map_err(|_| malformed("X-Amz-Expires should be a number".to_owned()))?;
+        if expires > EXPIRES_MAX {
+            return Err(malformed("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds".to_owned()));
+        }
+        let headers = field("X-Amz-SignedHeaders")?.split(';').map(str::to_owned).collect();
+        let signature = field("X-Amz-Signature")?.to_owned();
+        if head.query.has("X-Amz-Security-Token") {
+            return Err(S3Error::not_implemented("A session token"));
+        }
+        Ok(Self { scope, headers, signature, time, stated_time, place: Place::Query { expires } })
+    }
+
+    /// Whether it is for this server.
+    ///
+    /// # Errors
+    /// What isn't.
+    pub fn check_scope(&self, realm: &Realm) -> Result<()> {
+        let wrong = |what: String| match self.place {
+            Place::Header => Code::AuthorizationHeaderMalformed.says(format!("The authorization header is malformed; {what}")),
+            Place::Query { .. } => Code::AuthorizationQueryParametersError.says(format!("Error parsing the X-Amz-Credential parameter; {what}")),
+        };
+        let Scope { region, service, date, .. } = &self.scope;
+        if !realm.knows(region) {
+            return Err(wrong(format!("the region '{region}' is wrong; expecting '{}'", realm.region)).with("Region", realm.region.clone()));
+        }
+        if service != "s3" {
+            return Err(wrong(format!("incorrect service \"{service}\". This endpoint belongs to \"s3\".")));
+        }
+        if self.stated_time.get(..8) != Some(date) {
+            return Err(wrong(format!("Invalid credential date \"{date}\". This date is not the same as X-Amz-Date: \"{}\".", self.stated_time)));
+        }
+        Ok(())
+    }
+
+    /// What is signed over.
+    pub fn string_to_sign(&self, canonical: &str) -> String {
+        format!("{ALGORITHM}\n{}\n{}\n{}", self.stated_time, self.scope.text(), hex(&sha256(canonical.as_bytes())))
+    }
+
+    /// The request as it is signed.
+    ///
+    /// # Errors
+    /// If headers that a signature must cover aren't covered.
+    pub fn canonical_request(&self, head: &Head) -> Result<Canonical> {
+        self.check_covered(head)?;
+        let raw = head.uri.path();
+        let reencoded = encode(&decode(raw)?, Slash::Kept);
+        let query = head.query.canonical("X-Amz-Signature");
+        let mut rest = String::with_capacity(512);
+        rest.extend(["\n", &query, "\n"]);
+        for name in &self.headers {
+            rest.extend([name.as_str(), ":"]);
+            push_values(&mut rest, head, name);
+            rest.push('\n');
+        }
+        let payload = head.only("x-amz-content-sha256")?.unwrap_or("UNSIGNED-PAYLOAD");
+        rest.extend(["\n", &self.headers.join(";"), "\n", payload]);
+        let whole = |path: &str| [head.method.as_str(), "\n", path, rest.as_str()].concat();
+        let other = (reencoded != raw).then(|| whole(&reencoded));
+        Ok(Canonical { as_sent: whole(raw), reencoded: other })
+    }
+
+    fn check_covered(&self, head: &Head) -> Result<()> {
+        let is_covered = |name: &str| self.headers.iter().any(|covered| covered == name);
+        let mut uncovered = head.headers.keys().map(hyper::header::HeaderName::as_str).filter(|name| {
+            let must = *name == "host" || (name.starts_with(COVERED) && *name != "x-amz-content-sha256");
+            must && !is_covered(name)
+        });
+        match uncovered.next() {
+            Some(name) => Err(Code::AccessDenied
+                .says("There were headers present in the request which were not signed")
+                .with("HeadersNotSigned", name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn old_version() -> S3Error {
+    Code::InvalidRequest.says("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+}
+
+/// The values of a header, trimmed, runs of spaces made one, with commas between them.
+fn push_values(into: &mut String, head: &Head, name: &str) {
+    for (at, value) in head.headers.get_all(name).iter().enumerate() {
+        if at > 0 {
+            into.push(',');
+        }
+        let text = String::from_utf8_lossy(value.as_bytes());
+        let mut words = text.trim().split(' ').filter(|word| !word.is_empty());
+        into.push_str(words.next().unwrap_or_default());
+        words.for_each(|word| into.extend([" ", word]));
+    }
+}
+
+fn time_of_header(head: &Head) -> Result<(u64, String)> {
+    let denied = || Code::AccessDenied.says("AWS authentication requires a valid Date or x-amz-date header");
+    if let Some(stated) = head.only("x-amz-date")? {
+        let time = date::read_compact(stated).or_else(|| date::read_http(stated)).ok_or_else(denied)?;
+        return Ok((time, if stated.len() == 16 { stated.to_owned() } else { date::compact(time) }));
+    }
+    let stated = head.only("date")?.ok_or_else(denied)?;
+    let time = date::read_http(stated).or_else(|| date::read_compact(stated)).ok_or_else(denied)?;
+    Ok((time, date::compact(time)))
+}

@@ -1,0 +1,137 @@
+//! Bodies of requests: taken out of their framing, proven, counted.
+
+mod chunked;
+
+pub use chunked::Decoder;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use sha2::{Digest, Sha256};
+
+use super::auth::Framing;
+use super::error::{Code, Result, S3Error};
+use super::head::{Head, number};
+use crate::http;
+
+/// See the module. It ends with an error, never early.
+pub struct Body {
+    inner: http::Body,
+    framing: Unframing,
+    /// Bytes of the object that are to come; `None`: nobody said.
+    expected: Option<u64>,
+    seen: u64,
+    /// What came behind the bytes.
+    trailers: Vec<(String, String)>,
+}
+
+enum Unframing {
+    Plain,
+    Sha256 { stated: [u8; 32], hasher: Sha256 },
+    Chunked { decoder: Box<Decoder>, input: Bytes },
+    Done,
+}
+
+impl Body {
+    /// Of a request whose signature said how its body comes.
+    ///
+    /// # Errors
+    /// If the head states no length where it must.
+    pub fn new(inner: http::Body, framing: Framing, head: &Head) -> Result<Self> {
+        let stated = head.content_length()?;
+        let decoded = number(head.only("x-amz-decoded-content-length")?, "x-amz-decoded-content-length")?;
+        let (framing, expected) = match framing {
+            Framing::Plain => (Unframing::Plain, stated),
+            Framing::Sha256(stated_hash) => (Unframing::Sha256 { stated: stated_hash, hasher: Sha256::new() }, stated),
+            Framing::Chunked { signer, has_trailer } => {
+                let expected = decoded.ok_or(Code::MissingContentLength)?;
+                let decoder = Box::new(Decoder::new(signer, has_trailer, expected));
+                (Unframing::Chunked { decoder, input: Bytes::new() }, Some(expected))
+            }
+        };
+        Ok(Self { inner, framing, expected, seen: 0, trailers: Vec::new() })
+    }
+
+    /// How many bytes it has; `None`: nobody said.
+    pub fn expected(&self) -> Option<u64> {
+        self.expected
+    }
+
+    /// What came behind the bytes; complete when these have ended.
+    pub fn trailers(&self) -> &[(String, String)] {
+        &self.trailers
+    }
+
+    /// The next bytes; `None`: it has ended, and all that was said about it is true.
+    ///
+    /// # Errors
+    /// If it is cut short, longer than stated, not as signed, or too slow.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if let Unframing::Chunked { decoder, input } = &mut self.framing
+                && let Some(data) = decoder.take(input)?
+            {
+                self.seen += data.len() as u64;
+                return Ok(Some(data));
+            }
+            let Some(frame) = self.inner.frame().await else { return self.end().map(|()| None) };
+            // What HTTP itself puts behind a body is nothing of S3's.
+            let Ok(data) = frame.map_err(|error| broken(&*error))?.into_data() else { continue };
+            match &mut self.framing {
+                Unframing::Chunked { input, .. } => {
+                    debug_assert!(input.is_empty());
+                    *input = data;
+                    continue;
+                }
+                Unframing::Sha256 { hasher, .. } => hasher.update(&data),
+                Unframing::Plain | Unframing::Done => {}
+            }
+            if data.is_empty() {
+                continue;
+            }
+            self.seen += data.len() as u64;
+            return Ok(Some(data));
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.framing, Unframing::Done) {
+            Unframing::Plain | Unframing::Done => {}
+            Unframing::Sha256 { stated, hasher } => {
+                if <[u8; 32]>::from(hasher.finalize()) != stated {
+                    return Err(Code::XAmzContentSHA256Mismatch.into());
+                }
+            }
+            Unframing::Chunked { decoder, .. } => self.trailers = decoder.finish()?,
+        }
+        match self.expected {
+            Some(expected) if expected != self.seen => Err(Code::IncompleteBody.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// All of it, for documents.
+    ///
+    /// # Errors
+    /// If it is longer than `max`, or as [`Body::next`].
+    pub async fn all(&mut self, max: usize) -> Result<Bytes> {
+        let too_long = || Code::MaxMessageLengthExceeded.says(format!("Your request was too big; up to {max} bytes are taken here."));
+        if self.expected.is_some_and(|expected| expected > max as u64) {
+            return Err(too_long());
+        }
+        let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
+        let mut whole: Option<BytesMut> = None;
+        while let Some(more) = self.next().await? {
+            let whole = whole.get_or_insert_with(|| BytesMut::from(&first[..]));
+            whole.extend_from_slice(&more);
+            if whole.len() > max {
+                return Err(too_long());
+            }
+        }
+        Ok(whole.map_or(first, BytesMut::freeze)).and_then(|all| if all.len() > max { Err(too_long()) } else { Ok(all) })
+    }
+}
+
+/// Why a body broke off.
+fn broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error {
+    if error.is::<http::Stalled>() { Code::RequestTimeout.into() } else { Code::IncompleteBody.into() }
+}

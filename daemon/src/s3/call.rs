@@ -1,0 +1,278 @@
+//! One request on its way: who asks, for what, and what most operations need.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use cairn_io::time::{Duration, sleep};
+use cairn_meta::control::bucket::{BucketRecord, BucketSettings, BucketState};
+use cairn_meta::control::command::{Command as Control, SetBucket};
+use cairn_meta::slot::command::{Answer as Done, Command, Place, Refusal, Which};
+use cairn_meta::slot::query::{Query, Reply};
+use cairn_meta::slot::read::{Found, Mode, is_nameable};
+use cairn_meta::version::{Kind, VersionId};
+
+use super::Gateway;
+use super::answer::Answer;
+use super::auth::Who;
+use super::error::{Code, Result, S3Error};
+use super::head::Head;
+use super::op::Op;
+use crate::cluster::{Cluster, ClusterError, Freshness, Map, new_token};
+
+/// How often a command is sent again when the bucket's settings have changed under it, and the pause before.
+const AGAIN_MAX: u32 = 40;
+const AGAIN_AFTER: Duration = Duration::from_millis(5);
+
+/// See the module.
+pub struct Call {
+    /// Whose it is.
+    pub gateway: Gateway,
+    /// What is asked for.
+    pub op: Op,
+    /// How.
+    pub head: Head,
+    /// By whom.
+    pub who: Who,
+    /// From where.
+    pub from: SocketAddr,
+    /// When, in milliseconds since the Unix epoch.
+    pub now: u64,
+}
+
+/// A bucket as a request found it.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// What the map says of it.
+    pub record: BucketRecord,
+}
+
+impl Bucket {
+    /// A document that it keeps.
+    pub fn document(&self, name: &str) -> Option<&str> {
+        let documents = &self.record.settings.documents;
+        documents.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
+    }
+}
+
+impl Call {
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        self.gateway.cluster()
+    }
+
+    /// The map.
+    pub fn map(&self) -> Rc<Map> {
+        self.cluster().map()
+    }
+
+    /// The bucket that the request names.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`.
+    pub fn bucket(&self) -> Result<Bucket> {
+        self.bucket_named(self.head.bucket().unwrap_or_default())
+    }
+
+    /// A bucket.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`.
+    pub fn bucket_named(&self, name: &str) -> Result<Bucket> {
+        let map = self.map();
+        let found = map.bucket(name).filter(|record| record.state == BucketState::Open);
+        let missing = || S3Error::from(Code::NoSuchBucket).with("BucketName", name);
+        let record = found.ok_or_else(missing)?.clone();
+        Ok(Bucket { name: name.to_owned(), record })
+    }
+
+    /// The key that the request names.
+    pub fn key(&self) -> &str {
+        self.head.key()
+    }
+
+    /// Has the slot of a key obey; with the bucket's latest settings, should they have changed.
+    ///
+    /// # Errors
+    /// What it refuses.
+    pub async fn command(&self, bucket: &Bucket, key: &str, command: impl Fn(Place) -> Command) -> Result<Done> {
+        let mut stamp = bucket.record.stamp();
+        for _ in 0..AGAIN_MAX {
+            let place = Place { bucket: stamp, key: key.to_owned() };
+            // Another token each time: what was refused stays refused for its token.
+            match self.cluster().command((stamp.id, key), Some(new_token()), command(place)).await {
+                Err(ClusterError::Refused(Refusal::StaleBucket { .. })) => {}
+                Ok(Done::Committed(each)) if is_stale(&each) => {}
+                other => return Ok(other?),
+            }
+            sleep(AGAIN_AFTER).await;
+            let map = self.map();
+            let record = map.bucket(&bucket.name).filter(|record| record.id == stamp.id);
+            stamp = record.ok_or(Code::NoSuchBucket)?.stamp();
+        }
+        Err(Code::OperationAborted.into())
+    }
+
+    /// Asks the slot of a key.
+    ///
+    /// # Errors
+    /// If nobody can answer.
+    pub async fn query(&self, bucket: &Bucket, key: &str, query: &Query) -> Result<Reply> {
+        Ok(self.cluster().query((bucket.record.id, key), query, self.freshness()?).await?)
+    }
+
+    /// How fresh the client wants answers.
+    ///
+    /// # Errors
+    /// If it says what isn't known.
+    pub fn freshness(&self) -> Result<Freshness> {
+        match self.head.only("x-cairn-read")? {
+            None | Some("preferred" | "confirmed") => Ok(Freshness::Latest),
+            Some("local") => Ok(Freshness::Local),
+            Some(other) => Err(S3Error::argument("x-cairn-read", other, "It is preferred, confirmed or local.")),
+        }
+    }
+
+    /// Which version the request names.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn which(&self) -> Result<Option<Which>> {
+        self.head.query.get("versionId").map(which).transpose()
+    }
+
+    /// Reads a version of a key that S3 may show: an object or a delete marker.
+    ///
+    /// # Errors
+    /// `NoSuchKey`, `NoSuchVersion`.
+    pub async fn read(&self, bucket: &Bucket, key: &str, which: Option<Which>) -> Result<Found> {
+        let mode = match which {
+            None | Some(Which::Preferred) if self.head.only("x-cairn-read")? == Some("confirmed") => Mode::ConfirmedOnly,
+            None | Some(Which::Preferred) => Mode::Preferred,
+            Some(Which::Null) => Mode::Null,
+            Some(Which::Id(id)) => Mode::Exact(id),
+        };
+        let query = Query::Read { bucket: bucket.record.id, key: key.to_owned(), mode, local: vec![] };
+        let Reply::Read(found) = self.query(bucket, key, &query).await? else { return Err(Code::InternalError.into()) };
+        let missing = || match which {
+            None | Some(Which::Preferred) => S3Error::from(Code::NoSuchKey).with("Key", key),
+            Some(named) => S3Error::from(Code::NoSuchVersion).with("Key", key).with("VersionId", name_of(named)),
+        };
+        let found = found.ok_or_else(missing)?;
+        let version = &found.version;
+        let null = version.is_null.then_some(version.id);
+        let is_shown = is_nameable(version, null) && (version.kind != Kind::Data || version.is_object(self.now));
+        if is_shown { Ok(found) } else { Err(missing()) }
+    }
+
+    /// Reads a version that is an object.
+    ///
+    /// # Errors
+    /// As [`Call::read`]; of a delete marker what S3 says of one.
+    pub async fn read_object(&self, bucket: &Bucket, key: &str, which: Option<Which>) -> Result<Found> {
+        let found = self.read(bucket, key, which).await?;
+        if found.version.kind == Kind::Data {
+            return Ok(found);
+        }
+        let error = match which {
+            None | Some(Which::Preferred) => S3Error::from(Code::NoSuchKey).with("Key", key),
+            Some(_) => S3Error::from(Code::MethodNotAllowed).with("Method", self.head.method.as_str()).with("ResourceType", "DeleteMarker"),
+        };
+        let id = version_name(found.version.id, found.version.is_null);
+        let value = |text: &str| hyper::header::HeaderValue::from_str(text).ok();
+        let mut error = error.header(hyper::header::HeaderName::from_static("x-amz-delete-marker"), hyper::header::HeaderValue::from_static("true"));
+        if let Some(id) = value(&id) {
+            error = error.header(hyper::header::HeaderName::from_static("x-amz-version-id"), id);
+        }
+        Err(error)
+    }
+
+    /// Changes the settings of a bucket; again if somebody else was faster.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub async fn set(&self, bucket: &Bucket, change: impl Fn(&mut BucketSettings) -> Result<()>) -> Result<()> {
+        let mut record = bucket.record.clone();
+        for _ in 0..AGAIN_MAX {
+            let mut settings = record.settings.clone();
+            change(&mut settings)?;
+            let set = SetBucket { name: bucket.name.clone(), expected: Some(record.epoch), settings };
+            let who = self.who.for_audit();
+            match self.cluster().control(who, Some(new_token()), Control::SetBucket(set)).await {
+                Err(ClusterError::ControlRefused(cairn_meta::control::command::Refusal::Changed { .. })) => {}
+                other => return Ok(other.map(drop)?),
+            }
+            sleep(AGAIN_AFTER).await;
+            record = self.bucket_named(&bucket.name)?.record;
+        }
+        Err(Code::OperationAborted.into())
+    }
+
+    /// Puts or removes a document of a bucket.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub async fn set_document(&self, bucket: &Bucket, name: &str, text: Option<&str>) -> Result<()> {
+        self.set(bucket, |settings| {
+            settings.documents.retain(|(known, _)| known != name);
+            settings.documents.extend(text.map(|text| (name.to_owned(), text.to_owned())));
+            Ok(())
+        })
+        .await
+    }
+
+    /// An answer that says which version it is about.
+    pub fn about(&self, answer: Answer, bucket: &Bucket, found: &Found) -> Answer {
+        let version = &found.version;
+        let answer = answer.with("x-cairn-version-id", version.id.to_string()).with("x-cairn-state", state_name(version.state));
+        let read = match self.head.only("x-cairn-read") {
+            Ok(Some(read)) => read.to_owned(),
+            _ => "preferred".to_owned(),
+        };
+        let answer = answer.with("x-cairn-read", read);
+        if names_versions(bucket) { answer.with("x-amz-version-id", version_name(version.id, version.is_null)) } else { answer }
+    }
+}
+
+fn is_stale(each: &[Result<cairn_meta::slot::command::Committed, Refusal>]) -> bool {
+    each.iter().any(|one| matches!(one, Err(Refusal::StaleBucket { .. })))
+}
+
+/// What Cairn says of who has a version.
+pub fn state_name(state: cairn_meta::version::State) -> &'static str {
+    match state {
+        cairn_meta::version::State::Confirmed => "confirmed",
+        cairn_meta::version::State::Provisional => "provisional",
+    }
+}
+
+/// Whether S3 names versions of this bucket.
+pub fn names_versions(bucket: &Bucket) -> bool {
+    bucket.record.settings.versioning != cairn_meta::slot::command::Versioning::Off
+}
+
+/// A version as S3 names it.
+pub fn version_name(id: VersionId, is_null: bool) -> String {
+    if is_null { "null".to_owned() } else { id.to_string() }
+}
+
+/// A version that a client names.
+///
+/// # Errors
+/// If it is no name of one.
+pub fn which(text: &str) -> Result<Which> {
+    if text == "null" {
+        return Ok(Which::Null);
+    }
+    let id = text.parse().map_err(|_| S3Error::argument("versionId", text, "Invalid version id specified"))?;
+    Ok(Which::Id(id))
+}
+
+fn name_of(which: Which) -> String {
+    match which {
+        Which::Null => "null".to_owned(),
+        Which::Preferred => String::new(),
+        Which::Id(id) => id.to_string(),
+    }
+}

@@ -1,0 +1,78 @@
+//! Times as S3 writes and reads them. Inside, all times are milliseconds since the Unix epoch.
+
+use cairn_io::time::WallTime;
+use s3s::dto::{Timestamp, TimestampFormat};
+use time::OffsetDateTime;
+
+const MILLI: u64 = 1_000_000;
+
+fn wall(millis: u64) -> WallTime {
+    WallTime::from_unix_nanos(millis.saturating_mul(MILLI))
+}
+
+/// As `2009-10-12T17:50:30.000Z`.
+pub fn iso(millis: u64) -> String {
+    wall(millis).to_string()
+}
+
+/// As `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn http(millis: u64) -> String {
+    crate::http::http_date(wall(millis))
+}
+
+/// As `20130524T000000Z`.
+pub fn compact(millis: u64) -> String {
+    iso(millis).chars().filter(|char| !matches!(char, '-' | ':')).take(15).chain(['Z']).collect()
+}
+
+/// Reads a date of HTTP; `None` if it is none.
+pub fn read_http(text: &str) -> Option<u64> {
+    let read = Timestamp::parse(TimestampFormat::HttpDate, text.trim()).ok()?;
+    millis_of(read)
+}
+
+/// Reads a date as `2009-10-12T17:50:30Z` or with an offset; `None` if it is none.
+pub fn read_iso(text: &str) -> Option<u64> {
+    let read = Timestamp::parse(TimestampFormat::DateTime, text.trim()).ok()?;
+    millis_of(read)
+}
+
+/// Reads `20130524T000000Z`; `None` if it isn't that.
+pub fn read_compact(text: &str) -> Option<u64> {
+    let bytes = text.as_bytes();
+    let is_shaped = bytes.len() == 16 && bytes[8] == b'T' && bytes[15] == b'Z' && text.is_ascii();
+    if !is_shaped {
+        return None;
+    }
+    let [year, month, day] = [&text[..4], &text[4..6], &text[6..8]];
+    let [hour, minute, second] = [&text[9..11], &text[11..13], &text[13..15]];
+    read_iso(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
+}
+
+/// Milliseconds of a time that s3s has read; `None` before 1970.
+pub fn millis_of(time: Timestamp) -> Option<u64> {
+    let nanos = OffsetDateTime::from(time).unix_timestamp_nanos();
+    u64::try_from(nanos / i128::from(MILLI)).ok()
+}
+
+/// A time as s3s writes it.
+pub fn timestamp(millis: u64) -> Timestamp {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * i128::from(MILLI))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        .into()
+}
+
+#[test]
+fn times_read_back() {
+    let millis = 1_369_353_600_000;
+    assert_eq!(compact(millis), "20130524T000000Z");
+    assert_eq!(read_compact("20130524T000000Z"), Some(millis));
+    assert_eq!(http(millis), "Fri, 24 May 2013 00:00:00 GMT");
+    assert_eq!(read_http("Fri, 24 May 2013 00:00:00 GMT"), Some(millis));
+    assert_eq!(iso(millis), "2013-05-24T00:00:00.000Z");
+    assert_eq!(read_iso("2013-05-24T02:00:00+02:00"), Some(millis));
+    assert_eq!(millis_of(timestamp(millis)), Some(millis));
+    for bad in ["", "20130524T000000", "20131324T000000Z", "2013-5-24T00:00:00", "2013052\u{e9}T00000Z"] {
+        assert_eq!(read_compact(bad), None, "{bad}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Headers of S3's: which are understood. One that isn't may change what a request means, so it is refused, never ignored.
+
+use super::error::{Result, S3Error};
+use super::hash::Algorithm;
+use super::head::Head;
+
+/// Headers beginning with `x-amz-` that are understood where they matter, or say nothing that matters here.
+const KNOWN: &[&str] = &[
+    "x-amz-acl",
+    "x-amz-bucket-object-lock-enabled",
+    "x-amz-bypass-governance-retention",
+    "x-amz-checksum-algorithm",
+    "x-amz-checksum-mode",
+    "x-amz-checksum-type",
+    "x-amz-content-sha256",
+    "x-amz-copy-source",
+    "x-amz-copy-source-if-match",
+    "x-amz-copy-source-if-modified-since",
+    "x-amz-copy-source-if-none-match",
+    "x-amz-copy-source-if-unmodified-since",
+    "x-amz-copy-source-range",
+    "x-amz-confirm-remove-self-bucket-access",
+    "x-amz-date",
+    "x-amz-decoded-content-length",
+    "x-amz-expected-bucket-owner",
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write",
+    "x-amz-grant-write-acp",
+    "x-amz-if-match-last-modified-time",
+    "x-amz-if-match-size",
+    "x-amz-max-parts",
+    "x-amz-metadata-directive",
+    "x-amz-mp-object-size",
+    "x-amz-object-attributes",
+    "x-amz-object-lock-legal-hold",
+    "x-amz-object-lock-mode",
+    "x-amz-object-lock-retain-until-date",
+    "x-amz-object-ownership",
+    "x-amz-optional-object-attributes",
+    "x-amz-part-number-marker",
+    "x-amz-request-payer",
+    "x-amz-sdk-checksum-algorithm",
+    "x-amz-source-expected-bucket-owner",
+    "x-amz-storage-class",
+    "x-amz-tagging",
+    "x-amz-tagging-directive",
+    "x-amz-te",
+    "x-amz-trailer",
+    "x-amz-transition-default-minimum-object-size",
+    "x-amz-user-agent",
+    "x-amz-website-redirect-location",
+];
+
+/// Headers beginning with `x-cairn-` that are understood.
+pub const OWN: &[&str] = &["x-cairn-read", "x-cairn-mode", "x-cairn-parents"];
+
+/// Refuses a request with headers that aren't understood.
+///
+/// # Errors
+/// 501 with the header's name.
+pub fn check(head: &Head) -> Result<()> {
+    let strange = head.headers.keys().map(hyper::header::HeaderName::as_str).find(|name| !is_known(name));
+    strange.map_or(Ok(()), |name| Err(S3Error::not_implemented(&format!("The header {name}")).with("Header", name)))
+}
+
+fn is_known(name: &str) -> bool {
+    if let Some(rest) = name.strip_prefix("x-amz-") {
+        let is_checksum = || Algorithm::ALL.iter().any(|one| one.header() == name);
+        return rest.starts_with("meta-") || KNOWN.contains(&name) || is_checksum();
+    }
+    !name.starts_with("x-cairn-") || OWN.contains(&name)
+}

@@ -1,0 +1,197 @@
+//! The S3 gateway: what unmodified S3 programs talk to. One for each core; nothing of it crosses cores.
+//!
+//! ```text
+//!   http ─► head ─► auth ─► op ─► access ─► object, upload, bucket, list ─► answer ─► http
+//!             │       │                          │ commands, queries ─► cluster
+//!             │       └─► body (framing)         └─ bytes ─► data ─► disks
+//!             └─ what it names      error, on any way ─► XML
+//! ```
+//!
+//! S3's XML is read and its words are known with the types of s3s; the rest of the protocol is here
+//! (`docs/decisions/0007-s3-without-s3ss-service.md`). It keeps nothing: objects are the cluster's, settings the map's.
+//!
+//! Invariants: what is answered with success is durable; a request's memory is bounded before it begins; what isn't understood is
+//! refused by name, never ignored; no secret is in an error, an answer or the log.
+
+pub mod access;
+pub mod answer;
+mod auth;
+mod body;
+mod bucket;
+mod call;
+mod data;
+mod date;
+mod dispatch;
+pub mod error;
+mod hash;
+mod head;
+mod headers;
+mod list;
+mod object;
+pub mod op;
+mod refusal;
+mod upload;
+mod uri;
+mod xml;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use cairn_io::rng;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::cluster::{Cluster, wall_millis};
+use crate::http::{self, Serve};
+
+use answer::{Answer, Out};
+use auth::{Framing, Proof, Realm, SigningKeys, Who};
+use body::Body;
+use bucket::cors;
+use call::Call;
+use data::Admission;
+use error::{Code, Result, S3Error};
+use head::Head;
+use op::Op;
+
+/// How a gateway is run.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Memory for bodies on this core, in bytes.
+    pub body_bytes: usize,
+    /// The region that it says it is in.
+    pub region: String,
+    /// Domains below which each host is a bucket.
+    pub domains: Vec<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes: 128 << 20, region: auth::REGION_DEFAULT.to_owned(), domains: Vec::new() }
+    }
+}
+
+/// See the module. Clones share it.
+#[derive(Clone)]
+pub struct Gateway(Rc<Inner>);
+
+struct Inner {
+    cluster: Cluster,
+    admission: Rc<Admission>,
+    keys: SigningKeys,
+    realm: Realm,
+    domains: Vec<String>,
+    /// In errors, for those who run the node.
+    host_id: String,
+}
+
+impl Gateway {
+    /// Of this core's cluster.
+    pub fn new(cluster: Cluster, limits: Limits) -> Self {
+        let Limits { body_bytes, region, domains } = limits;
+        let host_id = hash::base64(&hash::sha256(&rng::next_u64().to_be_bytes()));
+        let inner = Inner { cluster, admission: Admission::new(body_bytes), keys: SigningKeys::default(), realm: Realm { region }, domains, host_id };
+        Self(Rc::new(inner))
+    }
+
+    fn cluster(&self) -> &Cluster {
+        &self.0.cluster
+    }
+
+    fn admission(&self) -> &Rc<Admission> {
+        &self.0.admission
+    }
+
+    fn region(&self) -> &str {
+        &self.0.realm.region
+    }
+
+    /// Memory that bodies hold now, in bytes.
+    pub fn body_bytes(&self) -> usize {
+        self.0.admission.lent()
+    }
+
+    async fn handle(&self, parts: Parts, body: http::Body, from: SocketAddr) -> Result<Answer> {
+        let head = Head::read(parts, &self.0.domains)?;
+        if cors::is_preflight(&head) {
+            return self.preflight(&head);
+        }
+        let op = Op::of(&head);
+        let now = wall_millis();
+        let map = self.cluster().map();
+        // A form brings its signature in its body.
+        let is_form = matches!(op, Ok(Op::PostObject));
+        let proof = if is_form {
+            Proof { who: Who::Anonymous, framing: Framing::Plain }
+        } else {
+            auth::check(&head, &map, &self.0.keys, &self.0.realm, now)?
+        };
+        drop(map);
+        let op = op?;
+        headers::check(&head)?;
+        let mut body = Body::new(body, proof.framing, &head)?;
+        let call = Call { gateway: self.clone(), op, head, who: proof.who, from, now };
+        let answer = dispatch::dispatch(&call, &mut body).await;
+        Ok(call.cross_origin(answer?))
+    }
+
+    fn preflight(&self, head: &Head) -> Result<Answer> {
+        let map = self.cluster().map();
+        let found = head.bucket().and_then(|name| Some((name, map.bucket(name)?)));
+        let bucket = found.map(|(name, record)| call::Bucket { name: name.to_owned(), record: record.clone() });
+        cors::preflight(bucket.as_ref(), head)
+    }
+
+    /// An error as an answer.
+    fn say(&self, error: &S3Error, method: &Method, path: &str, id: &str) -> Answer {
+        let status = error.status();
+        let has_body = *method != Method::HEAD && status != StatusCode::NOT_MODIFIED;
+        let mut answer = if has_body { Answer::xml(error.to_xml(path, id, &self.0.host_id)) } else { Answer::ok() };
+        answer.status = status;
+        for (name, value) in error.headers() {
+            answer.headers.insert(name.clone(), value.clone());
+        }
+        answer
+    }
+}
+
+impl Call {
+    /// What the answer to a browser says beside.
+    fn cross_origin(&self, answer: Answer) -> Answer {
+        if !self.head.headers.contains_key("origin") {
+            return answer;
+        }
+        match self.bucket() {
+            Ok(bucket) => cors::say(answer, &bucket, &self.head),
+            Err(_) => answer,
+        }
+    }
+}
+
+/// Names a request, for those who look for it.
+fn request_id() -> String {
+    format!("{:016X}", rng::next_u64())
+}
+
+impl Serve for Gateway {
+    type Body = Out;
+
+    async fn serve(&self, request: Request<http::Body>, from: SocketAddr) -> Response<Out> {
+        let id = request_id();
+        let (parts, body) = request.into_parts();
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let answer = match self.handle(parts, body, from).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%from, %method, path, id, code = error.code().name(), "a request was refused");
+                self.say(&error, &method, &path, &id)
+            }
+        };
+        answer.with("x-amz-request-id", id).with("server", "Cairn").into_response()
+    }
+
+    fn panicked(&self) -> Response<Out> {
+        let error = S3Error::from(Code::InternalError);
+        self.say(&error, &Method::GET, "", &request_id()).into_response()
+    }
+}

@@ -1,0 +1,147 @@
+//! DeleteObject and DeleteObjects.
+
+use cairn_meta::slot::command::{Answer as Done, Body as What, Command, Erase, Which};
+use cairn_meta::version::commit::{Condition, Mode};
+use cairn_meta::version::{Bypass, Kind};
+use futures_util::{StreamExt, stream};
+use s3s::dto::{Delete, ObjectIdentifier};
+
+use super::condition::{etags, of_write};
+use super::{Checks, commit};
+use crate::s3::access::acl::Permission;
+use crate::s3::answer::Answer;
+use crate::s3::body::Body;
+use crate::s3::call::{Bucket, Call, version_name, which};
+use crate::s3::date::millis_of;
+use crate::s3::error::{Code, Result, S3Error};
+use crate::s3::head::KEY_MAX;
+use crate::s3::xml::{Xml, read};
+
+/// Keys of one request.
+const KEYS_MAX: usize = 1000;
+/// Keys that are deleted at a time.
+const AT_ONCE: usize = 64;
+/// The longest list of keys.
+const LIST_MAX: usize = 4 << 20;
+
+/// What became of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Deleted {
+    /// The version that is gone, or the delete marker that was made.
+    version: Option<String>,
+    /// Whether that is a delete marker.
+    is_marker: bool,
+}
+
+/// Deletes an object, or a version.
+pub async fn delete(call: &Call) -> Result<Answer> {
+    let bucket = call.bucket()?;
+    call.allow_write(&bucket, call.key())?;
+    let which = call.which()?;
+    let deleted = delete_one(call, &bucket, call.key(), which, of_write(&call.head)?).await?;
+    let answer = Answer::no_content().maybe("x-amz-version-id", deleted.version);
+    Ok(if deleted.is_marker { answer.with("x-amz-delete-marker", "true") } else { answer })
+}
+
+async fn delete_one(call: &Call, bucket: &Bucket, key: &str, which: Option<Which>, conditions: Vec<Condition>) -> Result<Deleted> {
+    let Some(which) = which else {
+        let mode = if conditions.is_empty() { Mode::Overwrite } else { Mode::Conditional(conditions) };
+        let committed = commit(call, bucket, key, mode, What::Deletion).await?;
+        let is_marker = committed.kind == Kind::DeleteMarker;
+        let version = committed.id.filter(|_| is_marker).map(|id| version_name(id, committed.is_null));
+        return Ok(Deleted { version, is_marker });
+    };
+    let bypass = bypass(call, bucket, key)?;
+    let erase = |place| Command::Erase(Erase { place, which, bypass, conditions: conditions.clone() });
+    let named = |is_null, id| Some(version_name(id, is_null));
+    match call.command(bucket, key, erase).await {
+        Ok(Done::Erased(erased)) => Ok(Deleted { version: named(erased.is_null, erased.id), is_marker: erased.kind == Kind::DeleteMarker }),
+        Ok(_) => Err(Code::InternalError.into()),
+        // What is gone is gone.
+        Err(error) if error.code() == Code::NoSuchVersion => Ok(Deleted {
+            version: match which {
+                Which::Id(id) => named(false, id),
+                Which::Null | Which::Preferred => Some("null".to_owned()),
+            },
+            is_marker: false,
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether governance is to be bypassed, by somebody who may.
+///
+/// # Errors
+/// `AccessDenied` if not.
+pub fn bypass(call: &Call, bucket: &Bucket, key: &str) -> Result<Bypass> {
+    let asked = call.head.only("x-amz-bypass-governance-retention")?.is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    if !asked {
+        return Ok(Bypass::Nothing);
+    }
+    call.allow_named(bucket, "s3:BypassGovernanceRetention", Some(key), None)?;
+    Ok(Bypass::Governance)
+}
+
+/// Deletes many objects or versions.
+pub async fn delete_many(call: &Call, body: &mut Body) -> Result<Answer> {
+    let bucket = call.bucket()?;
+    call.allow_expected(&bucket)?;
+    let checks = Checks::read(&call.head)?;
+    let document = body.all(LIST_MAX).await?;
+    checks.verify_document(&document, body.trailers())?;
+    let list: Delete = read(&document)?;
+    if list.objects.is_empty() || list.objects.len() > KEYS_MAX {
+        return Err(Code::MalformedXML.into());
+    }
+    let each = |object: ObjectIdentifier| {
+        let bucket = &bucket;
+        async move {
+            let outcome = delete_named(call, bucket, &object).await;
+            (object, outcome)
+        }
+    };
+    let outcomes: Vec<_> = stream::iter(list.objects).map(each).buffered(AT_ONCE).collect().await;
+    let is_quiet = list.quiet.unwrap_or(false);
+    let mut xml = Xml::root("DeleteResult");
+    for (object, outcome) in &outcomes {
+        match outcome {
+            Ok(_) if is_quiet => {}
+            Ok(deleted) => write_deleted(&mut xml, object, deleted),
+            Err(error) => write_error(&mut xml, object, error),
+        }
+    }
+    Ok(Answer::xml(xml.end("DeleteResult")))
+}
+
+async fn delete_named(call: &Call, bucket: &Bucket, object: &ObjectIdentifier) -> Result<Deleted> {
+    let key = object.key.as_str();
+    if key.len() > KEY_MAX {
+        return Err(Code::KeyTooLongError.into());
+    }
+    let named = object.version_id.as_deref().filter(|id| !id.is_empty());
+    let action = if named.is_some() { "s3:DeleteObjectVersion" } else { "s3:DeleteObject" };
+    call.allow_named(bucket, action, Some(key), Some(Permission::Write))?;
+    let which = named.map(which).transpose()?;
+    let mut conditions = Vec::new();
+    if let Some(etag) = &object.e_tag {
+        conditions.push(etags(etag.value()).map_or(Condition::Exists, Condition::Etag));
+    }
+    conditions.extend(object.size.and_then(|size| u64::try_from(size).ok()).map(Condition::Size));
+    conditions.extend(object.last_modified_time.clone().and_then(millis_of).map(|time| Condition::UnmodifiedSince(time + 999)));
+    delete_one(call, bucket, key, which, conditions).await
+}
+
+fn write_deleted(xml: &mut Xml, object: &ObjectIdentifier, deleted: &Deleted) {
+    xml.open("Deleted").text("Key", &object.key);
+    xml.maybe("VersionId", object.version_id.as_deref());
+    if deleted.is_marker {
+        xml.text("DeleteMarker", "true").maybe("DeleteMarkerVersionId", deleted.version.as_deref());
+    }
+    xml.close("Deleted");
+}
+
+fn write_error(xml: &mut Xml, object: &ObjectIdentifier, error: &S3Error) {
+    xml.open("Error").text("Key", &object.key);
+    xml.maybe("VersionId", object.version_id.as_deref());
+    xml.text("Code", error.code().name()).text("Message", error.message()).close("Error");
+}

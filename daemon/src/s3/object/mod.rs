@@ -1,0 +1,27 @@
+//! Operations on objects.
+
+mod acl;
+mod attributes;
+mod checks;
+mod condition;
+mod content;
+mod copy;
+mod delete;
+mod get;
+mod lock;
+mod put;
+mod range;
+mod tag;
+
+pub use acl::{get_acl, put_acl, stated as stated_acl};
+pub use attributes::attributes;
+pub use checks::Checks;
+pub use condition::{Conditions, etags, write_mode};
+pub use content::{of_request, stated_headers};
+pub use copy::{Origin, copy, origin, payload_chunks};
+pub use delete::{bypass, delete, delete_many};
+pub use get::{get, head, quoted, shown};
+pub use lock::{get_hold, get_retention, lock_of_request, put_hold, put_retention};
+pub use put::{commit, put, put_body, written};
+pub use range::{Range, wanted};
+pub use tag::{check_tags, delete_tags, get_tags, put_tags, tags_of_header, tags_of_xml, tags_xml};
