@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 
 /// A checksum that clients may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "their names say it")]
 pub enum Algorithm {
     Crc32,
     Crc32c,

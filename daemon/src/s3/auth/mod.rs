@@ -13,9 +13,9 @@ mod claim;
 mod key;
 mod sign;
 
-pub use claim::{Claim, Scope};
+pub use claim::Claim;
 pub use key::SigningKeys;
-pub use sign::{ChunkSigner, hmac, matches};
+pub use sign::{ChunkSigner, matches};
 
 use cairn_io::time::Duration;
 

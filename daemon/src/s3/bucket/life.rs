@@ -2,7 +2,8 @@
 
 use cairn_meta::control::bucket::{BucketSettings, BucketState};
 use cairn_meta::control::command::{Command, CreateBucket, Refusal};
-use cairn_meta::slot::command::Versioning;
+use cairn_meta::slot::command::{AbortUpload, Command as SlotCommand, Versioning};
+use cairn_meta::slot::list::{Item, Query};
 use hyper::StatusCode;
 use s3s::dto::CreateBucketConfiguration;
 
@@ -13,13 +14,16 @@ use crate::s3::access::document as named;
 use crate::s3::answer::Answer;
 use crate::s3::auth::{REGION_DEFAULT, Who};
 use crate::s3::body::Body;
-use crate::s3::call::Call;
+use crate::s3::call::{Bucket, Call};
 use crate::s3::date;
 use crate::s3::error::{Code, Result, S3Error};
 use crate::s3::xml::{Xml, read};
 
 /// The most buckets of a user.
 const BUCKETS_MAX: usize = 1000;
+/// How often a deletion is tried while uploads are in its way, and how many of them are aborted each time.
+const TRIES: usize = 100;
+const UPLOADS_AT_ONCE: u32 = 1000;
 
 /// The buckets of who asks.
 pub async fn list(call: &Call) -> Result<Answer> {
@@ -114,12 +118,37 @@ pub async fn delete(call: &Call) -> Result<Answer> {
     // One whose deletion was begun and not finished is deleted again.
     let map = call.map();
     let record = map.bucket(name).ok_or_else(|| S3Error::from(Code::NoSuchBucket).with("BucketName", name))?;
-    let bucket = crate::s3::call::Bucket { name: name.to_owned(), record: record.clone() };
+    let bucket = Bucket { name: name.to_owned(), record: record.clone() };
     call.allow_bucket(&bucket, None)?;
-    match call.cluster().delete_bucket(call.who.for_audit(), name).await? {
-        Deleted::Gone => Ok(Answer::no_content()),
-        Deleted::NotEmpty => Err(S3Error::from(Code::BucketNotEmpty).with("BucketName", name)),
+    for _ in 0..TRIES {
+        if call.cluster().delete_bucket(call.who.for_audit(), name).await? == Deleted::Gone {
+            return Ok(Answer::no_content());
+        }
+        // Uploads under way hinder nobody: they end with the bucket.
+        if !abort_uploads(call, &call.bucket()?).await? {
+            break;
+        }
     }
+    Err(S3Error::from(Code::BucketNotEmpty).with("BucketName", name))
+}
+
+/// Aborts all uploads of a bucket that has nothing else; false: it has.
+async fn abort_uploads(call: &Call, bucket: &Bucket) -> Result<bool> {
+    let query = |limit| Query { bucket: bucket.record.id, prefix: String::new(), delimiter: String::new(), after: None, limit };
+    if !call.cluster().list_versions(query(1)).await?.items.is_empty() {
+        return Ok(false);
+    }
+    let page = call.cluster().list_uploads(query(UPLOADS_AT_ONCE)).await?;
+    let mut any = false;
+    for item in page.items {
+        let Item::Entry(entry) = item else { continue };
+        let abort = |place| SlotCommand::AbortUpload(AbortUpload { place, upload: entry.upload });
+        match call.command(bucket, &entry.key, abort).await {
+            Err(error) if error.code() != Code::NoSuchUpload => return Err(error),
+            _ => any = true,
+        }
+    }
+    Ok(any)
 }
 
 /// Whether a bucket is there.

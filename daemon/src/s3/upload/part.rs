@@ -154,7 +154,7 @@ async fn hashed(call: &Call, from: &Bucket, key: &str, source: cairn_meta::versi
         Out::Empty => {}
         Out::Bytes(bytes) => sums.update(&bytes),
         Out::Reading { first, mut rest, mut left } => {
-            for bytes in first {
+            if let Some(bytes) = first {
                 left -= bytes.len() as u64;
                 sums.update(&bytes);
             }

@@ -1,0 +1,13 @@
+//! The S3 gateway over real files and sockets: what clients that mean well do, and what others do.
+
+mod access;
+mod client;
+mod copy;
+mod hostile;
+mod lock;
+mod multipart;
+mod node;
+mod objects;
+mod settings;
+mod signatures;
+mod versions;

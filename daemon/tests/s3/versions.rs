@@ -1,0 +1,95 @@
+//! Versioning: names of versions, delete markers, suspension; and what Cairn adds to it.
+
+use crate::client::Client;
+use crate::node::serve;
+
+async fn versioning(client: &Client, status: &str) {
+    let document = format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
+    client.put("/bucket?versioning", document).await.is(200);
+}
+
+async fn put(client: &Client, body: &str) -> String {
+    let reply = client.put("/bucket/k", body.to_owned()).await.is(200);
+    reply.header("x-amz-version-id").expect("a version").to_owned()
+}
+
+#[test]
+fn versions_are_named_listed_and_erased() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        assert_eq!(ann.get("/bucket?versioning").await.is(200).element("Status"), None);
+        assert!(ann.put("/bucket/k", "before").await.is(200).header("x-amz-version-id").is_none());
+        versioning(&ann, "Enabled").await;
+        let (one, two) = (put(&ann, "one").await, put(&ann, "two").await);
+        assert_eq!(ann.get(&format!("/bucket/k?versionId={one}")).await.is(200).text(), "one");
+        assert_eq!(ann.get("/bucket/k?versionId=null").await.is(200).text(), "before");
+        assert_eq!(ann.get("/bucket/k").await.is(200).header("x-amz-version-id"), Some(two.as_str()));
+        let marker = ann.delete("/bucket/k").await.is(204);
+        assert_eq!(marker.header("x-amz-delete-marker"), Some("true"));
+        let marker = marker.header("x-amz-version-id").expect("a version").to_owned();
+        let gone = ann.get("/bucket/k").await.fails(404, "NoSuchKey");
+        assert_eq!(gone.header("x-amz-delete-marker"), Some("true"));
+        ann.get(&format!("/bucket/k?versionId={marker}")).await.fails(405, "MethodNotAllowed");
+        assert_eq!(ann.get("/bucket").await.elements("Key").len(), 0);
+        let list = ann.get("/bucket?versions").await.is(200);
+        assert_eq!(list.elements("VersionId"), [marker.clone(), two.clone(), one.clone(), "null".to_owned()]);
+        assert_eq!(list.elements("IsLatest"), ["true", "false", "false", "false"]);
+        let page = ann.get("/bucket?versions&max-keys=2").await.is(200);
+        let from = format!("key-marker=k&version-id-marker={}", page.element("NextVersionIdMarker").expect("where it goes on"));
+        let rest = ann.get(&format!("/bucket?versions&{from}")).await.is(200);
+        assert_eq!(rest.elements("VersionId"), [one.clone(), "null".to_owned()]);
+        ann.delete(&format!("/bucket/k?versionId={marker}")).await.is(204);
+        assert_eq!(ann.get("/bucket/k").await.is(200).text(), "two");
+        ann.delete(&format!("/bucket/k?versionId={two}")).await.is(204);
+        assert_eq!(ann.get("/bucket/k").await.is(200).text(), "one");
+        ann.get("/bucket/k?versionId=nonsense").await.fails(400, "InvalidArgument");
+        ann.get(&format!("/bucket/k?versionId={two}")).await.fails(404, "NoSuchVersion");
+        ann.delete(&format!("/bucket/k?versionId={two}")).await.is(204);
+    });
+}
+
+#[test]
+fn suspended_versioning_replaces_the_version_called_null() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        versioning(&ann, "Enabled").await;
+        let kept = put(&ann, "kept").await;
+        versioning(&ann, "Suspended").await;
+        assert_eq!(put(&ann, "first").await, "null");
+        assert_eq!(put(&ann, "second").await, "null");
+        assert_eq!(ann.get("/bucket?versions").await.elements("VersionId"), ["null".to_owned(), kept.clone()]);
+        let marker = ann.delete("/bucket/k").await.is(204);
+        assert_eq!(marker.header("x-amz-version-id"), Some("null"));
+        assert_eq!(ann.get("/bucket?versions").await.elements("VersionId"), ["null".to_owned(), kept.clone()]);
+        ann.delete("/bucket/k?versionId=null").await.is(204);
+        assert_eq!(ann.get("/bucket/k").await.is(200).text(), "kept");
+    });
+}
+
+#[test]
+fn branches_are_made_shown_and_merged() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        versioning(&ann, "Enabled").await;
+        let (base, left) = (put(&ann, "base").await, put(&ann, "left").await);
+        let derive = [("x-cairn-mode", "derive"), ("x-cairn-parents", base.as_str())];
+        let right = ann.send("PUT", "/bucket/k", &derive, "right").await.is(200);
+        assert_eq!(right.header("x-cairn-heads"), Some("2"));
+        let right = right.header("x-amz-version-id").expect("a version").to_owned();
+        assert_eq!(ann.get("/bucket/k").await.is(200).header("x-cairn-heads"), Some("2"));
+        assert_eq!(ann.get(&format!("/bucket/k?versionId={left}")).await.is(200).text(), "left");
+        let parents = format!("{left},{right}");
+        let merge = [("x-cairn-mode", "merge"), ("x-cairn-parents", parents.as_str())];
+        ann.send("PUT", "/bucket/k", &merge, "merged").await.is(200);
+        let got = ann.get("/bucket/k").await.is(200);
+        assert_eq!((got.text().as_str(), got.header("x-cairn-heads")), ("merged", None));
+        ann.send("PUT", "/bucket/k", &merge, "again").await.fails(400, "InvalidArgument");
+        ann.send("PUT", "/bucket/k", &[("x-cairn-mode", "guess"), ("x-cairn-parents", &left)], "").await.fails(400, "InvalidArgument");
+        ann.send("GET", "/bucket/k", &[("x-cairn-read", "local")], "").await.is(200);
+        ann.send("GET", "/bucket/k", &[("x-cairn-read", "tea-leaves")], "").await.fails(400, "InvalidArgument");
+        ann.send("GET", "/bucket/k", &[("x-cairn-future", "1")], "").await.fails(501, "NotImplemented");
+    });
+}
