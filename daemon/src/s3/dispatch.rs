@@ -29,7 +29,6 @@ pub async fn dispatch(call: &Call, body: &mut Body) -> Result<Answer> {
         | Op::ListMultipartUploads => Box::pin(of_upload(call, body)).await,
         Op::DeleteObjects
         | Op::CopyObject
-        | Op::PostObject
         | Op::GetObjectAttributes
         | Op::GetObjectAcl
         | Op::PutObjectAcl

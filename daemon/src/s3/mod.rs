@@ -29,6 +29,7 @@ mod headers;
 mod list;
 mod object;
 pub mod op;
+mod post;
 mod refusal;
 mod upload;
 mod uri;
@@ -106,6 +107,11 @@ impl Gateway {
         &self.0.realm.region
     }
 
+    /// Whether signatures for this region are taken.
+    fn knows(&self, region: &str) -> bool {
+        self.0.realm.knows(region)
+    }
+
     /// Memory that bodies hold now, in bytes.
     pub fn body_bytes(&self) -> usize {
         self.0.admission.lent()
@@ -131,6 +137,9 @@ impl Gateway {
         headers::check(&head)?;
         let mut body = Body::new(body, proof.framing, &head)?;
         let call = Call { gateway: self.clone(), op, head, who: proof.who, from, now };
+        if is_form {
+            return Box::pin(post::post(call, &mut body)).await;
+        }
         let answer = dispatch::dispatch(&call, &mut body).await;
         Ok(call.cross_origin(answer?))
     }

@@ -13,9 +13,9 @@ mod claim;
 mod key;
 mod sign;
 
-pub use claim::Claim;
-pub use key::SigningKeys;
-pub use sign::{ChunkSigner, matches};
+pub use claim::{Claim, Scope};
+pub use key::{SigningKey, SigningKeys};
+pub use sign::{ChunkSigner, matches, old_signature};
 
 use cairn_io::time::Duration;
 

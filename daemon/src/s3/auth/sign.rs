@@ -1,12 +1,13 @@
 //! The arithmetic of signatures.
 
 use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::claim::Claim;
 use super::key::SigningKey;
-use crate::s3::hash::{hex, sha256, unhex};
+use crate::s3::hash::{hex, sha256, unbase64, unhex};
 
 /// SHA-256 of nothing.
 pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -16,6 +17,14 @@ pub fn hmac(key: &[u8], pieces: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key has any length");
     pieces.iter().for_each(|piece| mac.update(piece));
     mac.finalize().into_bytes().into()
+}
+
+/// Whether a text was signed as version 2 did, which is in Base64.
+pub fn old_signature(secret: &str, text: &str, stated: &str) -> bool {
+    let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("a key has any length");
+    mac.update(text.as_bytes());
+    let stated: [u8; 20] = unbase64(stated).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+    bool::from(mac.finalize().into_bytes()[..].ct_eq(&stated))
 }
 
 /// Whether a signature is the one that a client stated in hexadecimal digits, in a time that says nothing.

@@ -1,8 +1,10 @@
 //! Bodies of requests: taken out of their framing, proven, counted.
 
 mod chunked;
+mod form;
 
 pub use chunked::Decoder;
+pub use form::{Fields, Form};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -20,6 +22,8 @@ pub struct Body {
     /// Bytes of the object that are to come; `None`: nobody said.
     expected: Option<u64>,
     seen: u64,
+    /// The least and the most bytes that it may have.
+    bounds: Option<(u64, u64)>,
     /// What came behind the bytes.
     trailers: Vec<(String, String)>,
 }
@@ -28,6 +32,8 @@ enum Unframing {
     Plain,
     Sha256 { stated: [u8; 32], hasher: Sha256 },
     Chunked { decoder: Box<Decoder>, input: Bytes },
+    /// The file of a form.
+    Form(Box<Form>),
     Done,
 }
 
@@ -48,7 +54,7 @@ impl Body {
                 (Unframing::Chunked { decoder, input: Bytes::new() }, Some(expected))
             }
         };
-        Ok(Self { inner, framing, expected, seen: 0, trailers: Vec::new() })
+        Ok(Self { inner, framing, expected, seen: 0, bounds: None, trailers: Vec::new() })
     }
 
     /// How many bytes it has; `None`: nobody said.
@@ -59,6 +65,19 @@ impl Body {
     /// What came behind the bytes; complete when these have ended.
     pub fn trailers(&self) -> &[(String, String)] {
         &self.trailers
+    }
+
+    /// Lets it have no fewer and no more bytes than these.
+    pub fn bound(&mut self, bounds: Option<(u64, u64)>) {
+        self.bounds = bounds;
+    }
+
+    fn check_bounds(&self, is_whole: bool) -> Result<()> {
+        match self.bounds {
+            Some((_, max)) if self.seen > max => Err(Code::EntityTooLarge.into()),
+            Some((min, _)) if is_whole && self.seen < min => Err(Code::EntityTooSmall.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The next bytes; `None`: it has ended, and all that was said about it is true.
@@ -73,6 +92,14 @@ impl Body {
                 self.seen += data.len() as u64;
                 return Ok(Some(data));
             }
+            if let Unframing::Form(form) = &mut self.framing {
+                let held = form.take_file(&Bytes::new());
+                if !held.is_empty() {
+                    self.seen += held.len() as u64;
+                    self.check_bounds(false)?;
+                    return Ok(Some(held));
+                }
+            }
             let Some(frame) = self.inner.frame().await else { return self.end().map(|()| None) };
             // What HTTP itself puts behind a body is nothing of S3's.
             let Ok(data) = frame.map_err(|error| broken(&*error))?.into_data() else { continue };
@@ -83,6 +110,15 @@ impl Body {
                     continue;
                 }
                 Unframing::Sha256 { hasher, .. } => hasher.update(&data),
+                Unframing::Form(form) => {
+                    let file = form.take_file(&data);
+                    if file.is_empty() {
+                        continue;
+                    }
+                    self.seen += file.len() as u64;
+                    self.check_bounds(false)?;
+                    return Ok(Some(file));
+                }
                 Unframing::Plain | Unframing::Done => {}
             }
             if data.is_empty() {
@@ -102,11 +138,30 @@ impl Body {
                 }
             }
             Unframing::Chunked { decoder, .. } => self.trailers = decoder.finish()?,
+            Unframing::Form(form) if form.is_done() => return self.check_bounds(true),
+            Unframing::Form(_) => return Err(Code::IncompleteBody.into()),
         }
         match self.expected {
             Some(expected) if expected != self.seen => Err(Code::IncompleteBody.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Reads it as a form up to its file, which is what comes next then.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub async fn form(&mut self, content_type: &str) -> Result<Fields> {
+        let mut form = Form::new(content_type)?;
+        loop {
+            let Some(data) = self.next().await? else { return Err(Code::MalformedPOSTRequest.into()) };
+            if form.take_fields(&data)? {
+                break;
+            }
+        }
+        let fields = form.fields();
+        (self.framing, self.expected, self.seen) = (Unframing::Form(Box::new(form)), None, 0);
+        Ok(fields)
     }
 
     /// All of it, for documents.
