@@ -148,7 +148,9 @@ impl Call {
     /// `NoSuchKey`, `NoSuchVersion`.
     pub async fn read(&self, bucket: &Bucket, key: &str, which: Option<Which>) -> Result<Found> {
         let mode = match which {
-            None | Some(Which::Preferred) if self.head.only("x-cairn-read")? == Some("confirmed") => Mode::ConfirmedOnly,
+            None | Some(Which::Preferred) if self.head.only("x-cairn-read")? == Some("confirmed") => {
+                Mode::ConfirmedOnly
+            }
             None | Some(Which::Preferred) => Mode::Preferred,
             Some(Which::Null) => Mode::Null,
             Some(Which::Id(id)) => Mode::Exact(id),
@@ -177,11 +179,16 @@ impl Call {
         }
         let error = match which {
             None | Some(Which::Preferred) => S3Error::from(Code::NoSuchKey).with("Key", key),
-            Some(_) => S3Error::from(Code::MethodNotAllowed).with("Method", self.head.method.as_str()).with("ResourceType", "DeleteMarker"),
+            Some(_) => S3Error::from(Code::MethodNotAllowed)
+                .with("Method", self.head.method.as_str())
+                .with("ResourceType", "DeleteMarker"),
         };
         let id = version_name(found.version.id, found.version.is_null);
         let value = |text: &str| hyper::header::HeaderValue::from_str(text).ok();
-        let mut error = error.header(hyper::header::HeaderName::from_static("x-amz-delete-marker"), hyper::header::HeaderValue::from_static("true"));
+        let mut error = error.header(
+            hyper::header::HeaderName::from_static("x-amz-delete-marker"),
+            hyper::header::HeaderValue::from_static("true"),
+        );
         if let Some(id) = value(&id) {
             error = error.header(hyper::header::HeaderName::from_static("x-amz-version-id"), id);
         }
@@ -225,13 +232,18 @@ impl Call {
     /// An answer that says which version it is about.
     pub fn about(&self, answer: Answer, bucket: &Bucket, found: &Found) -> Answer {
         let version = &found.version;
-        let answer = answer.with("x-cairn-version-id", version.id.to_string()).with("x-cairn-state", state_name(version.state));
+        let answer =
+            answer.with("x-cairn-version-id", version.id.to_string()).with("x-cairn-state", state_name(version.state));
         let read = match self.head.only("x-cairn-read") {
             Ok(Some(read)) => read.to_owned(),
             _ => "preferred".to_owned(),
         };
         let answer = answer.with("x-cairn-read", read);
-        if names_versions(bucket) { answer.with("x-amz-version-id", version_name(version.id, version.is_null)) } else { answer }
+        if names_versions(bucket) {
+            answer.with("x-amz-version-id", version_name(version.id, version.is_null))
+        } else {
+            answer
+        }
     }
 }
 

@@ -89,9 +89,8 @@ impl Algorithm {
         let mut parts = parts.into_iter();
         let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let first = number(parts.next()?.0);
-        let whole = parts.fold(first, |sum, (value, length)| {
-            crc_fast::checksum_combine(crc, sum, number(value), length)
-        });
+        let whole =
+            parts.fold(first, |sum, (value, length)| crc_fast::checksum_combine(crc, sum, number(value), length));
         Some(whole.to_be_bytes()[8 - self.length()..].to_vec())
     }
 }

@@ -45,7 +45,7 @@ impl Head {
         let Parts { method, uri, headers, .. } = parts;
         let query = Query::parse(uri.query().unwrap_or_default())?;
         let path = decode(uri.path())?;
-        let host = uri.host().or_else(|| headers.get("host").and_then(|host| host.to_str().ok()));
+        let host = host(&uri, &headers);
         let target = match host.and_then(|host| bucket_of_host(host, domains)) {
             Some(bucket) => object(bucket, path.strip_prefix('/').unwrap_or(&path))?,
             None => target(&path)?,
@@ -103,11 +103,24 @@ pub fn number<T: std::str::FromStr>(text: Option<&str>, name: &str) -> Result<Op
     let Some(text) = text else { return Ok(None) };
     let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let read = text.parse().ok().filter(|_| is_plain);
-    read.map(Some).ok_or_else(|| S3Error::argument(name, text, format!("Provided {name} not an integer or within integer range")))
+    read.map(Some)
+        .ok_or_else(|| S3Error::argument(name, text, format!("Provided {name} not an integer or within integer range")))
+}
+
+fn host<'h>(uri: &'h Uri, headers: &'h HeaderMap) -> Option<&'h str> {
+    uri.host().or_else(|| headers.get("host").and_then(|host| host.to_str().ok()))
+}
+
+/// Whether a request is for a host below one of these domains.
+pub fn is_below(parts: &Parts, domains: &[String]) -> bool {
+    !domains.is_empty() && host(&parts.uri, &parts.headers).is_some_and(|host| bucket_of_host(host, domains).is_some())
 }
 
 fn bucket_of_host<'h>(host: &'h str, domains: &[String]) -> Option<&'h str> {
-    let host = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let host = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+        .map_or(host, |(name, _)| name);
     domains.iter().find_map(|domain| host.strip_suffix(domain.as_str())?.strip_suffix('.'))
 }
 
@@ -129,7 +142,9 @@ fn object(bucket: &str, key: &str) -> Result<Target> {
     match key.len() {
         0 => Ok(Target::Bucket(bucket.to_owned())),
         1..=KEY_MAX => Ok(Target::Object(bucket.to_owned(), key.to_owned())),
-        size => Err(S3Error::from(Code::KeyTooLongError).with("Size", size.to_string()).with("MaxSizeAllowed", KEY_MAX.to_string())),
+        size => Err(S3Error::from(Code::KeyTooLongError)
+            .with("Size", size.to_string())
+            .with("MaxSizeAllowed", KEY_MAX.to_string())),
     }
 }
 

@@ -26,7 +26,11 @@ const LIMIT_MAX: u32 = 1000;
 pub fn limit(head: &Head, name: &str) -> Result<u32> {
     let wanted: Option<u64> = number(head.query.filled(name), name)?;
     if wanted.is_some_and(|wanted| wanted > u64::from(u32::MAX >> 1)) {
-        return Err(S3Error::argument(name, head.query.get(name).unwrap_or_default(), format!("Argument {name} must be an integer between 0 and 2147483647")));
+        return Err(S3Error::argument(
+            name,
+            head.query.get(name).unwrap_or_default(),
+            format!("Argument {name} must be an integer between 0 and 2147483647"),
+        ));
     }
     Ok(wanted.map_or(LIMIT_MAX, |wanted| (wanted as u32).min(LIMIT_MAX)))
 }
@@ -49,7 +53,9 @@ impl Encoding {
         match head.query.get("encoding-type") {
             None | Some("") => Ok(Self::Plain),
             Some("url") => Ok(Self::Url),
-            Some(other) => Err(S3Error::argument("encoding-type", other, "Invalid Encoding Method specified in Request")),
+            Some(other) => {
+                Err(S3Error::argument("encoding-type", other, "Invalid Encoding Method specified in Request"))
+            }
         }
     }
 
@@ -127,7 +133,9 @@ impl Asked {
 
     fn object(&self, xml: &mut Xml, entry: &ObjectEntry, with_owner: bool) {
         xml.open("Contents").text("Key", &self.encoding.of(&entry.key));
-        xml.text("LastModified", &date::iso(entry.modified)).text("ETag", &quoted(&entry.etag)).plain("Size", entry.size);
+        xml.text("LastModified", &date::iso(entry.modified))
+            .text("ETag", &quoted(&entry.etag))
+            .plain("Size", entry.size);
         if with_owner {
             owner(xml, "Owner", &self.bucket.record.owner);
         }
@@ -185,10 +193,19 @@ pub async fn objects_v2(call: &Call) -> Result<Answer> {
     let query = &call.head.query;
     let start = query.get("start-after").unwrap_or_default();
     let token = query.get("continuation-token");
-    let wrong = || S3Error::argument("continuation-token", token.unwrap_or_default(), "The continuation token provided is incorrect");
+    let wrong = || {
+        S3Error::argument(
+            "continuation-token",
+            token.unwrap_or_default(),
+            "The continuation token provided is incorrect",
+        )
+    };
     let from = match token {
         None => start.to_owned(),
-        Some(token) => unbase64(token).and_then(|bytes| String::from_utf8(bytes).ok()).filter(|name| !name.is_empty()).ok_or_else(wrong)?,
+        Some(token) => unbase64(token)
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .filter(|name| !name.is_empty())
+            .ok_or_else(wrong)?,
     };
     let page = asked.objects(call, (!from.is_empty()).then(|| Position::behind(from.as_str()))).await?;
     let is_cut = page.next.is_some() && asked.limit > 0;
@@ -216,7 +233,13 @@ pub async fn versions(call: &Call) -> Result<Answer> {
     let wrong = || S3Error::argument("version-id-marker", version_marker, "Invalid version id specified");
     let after = match (key_marker, version_marker) {
         ("", "") => None,
-        ("", _) => return Err(S3Error::argument("version-id-marker", version_marker, "A version-id marker cannot be specified without a key marker.")),
+        ("", _) => {
+            return Err(S3Error::argument(
+                "version-id-marker",
+                version_marker,
+                "A version-id marker cannot be specified without a key marker.",
+            ));
+        }
         (key, "") => Some(Position::behind(key)),
         (key, id) => Some(Position::version(key, marked(call, &asked.bucket, key, id).await?.ok_or_else(wrong)?)),
     };
@@ -228,7 +251,8 @@ pub async fn versions(call: &Call) -> Result<Answer> {
     if is_cut {
         match page.items.last() {
             Some(Item::Entry(entry)) => {
-                xml.text("NextKeyMarker", &asked.encoding.of(&entry.key)).text("NextVersionIdMarker", &version_name(entry.id, entry.is_null));
+                xml.text("NextKeyMarker", &asked.encoding.of(&entry.key))
+                    .text("NextVersionIdMarker", &version_name(entry.id, entry.is_null));
             }
             Some(Item::Prefix(prefix)) => {
                 xml.text("NextKeyMarker", &asked.encoding.of(prefix));

@@ -23,6 +23,9 @@ mod data;
 mod date;
 mod dispatch;
 pub mod error;
+pub mod expire;
+#[cfg(test)]
+mod fuzz;
 mod hash;
 mod head;
 mod headers;
@@ -31,6 +34,7 @@ mod object;
 pub mod op;
 mod post;
 mod refusal;
+mod site;
 mod upload;
 mod uri;
 mod xml;
@@ -64,11 +68,18 @@ pub struct Limits {
     pub region: String,
     /// Domains below which each host is a bucket.
     pub domains: Vec<String>,
+    /// Domains below which each host is a bucket that is shown as a website.
+    pub site_domains: Vec<String>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes: 128 << 20, region: auth::REGION_DEFAULT.to_owned(), domains: Vec::new() }
+        Self {
+            body_bytes: 128 << 20,
+            region: auth::REGION_DEFAULT.to_owned(),
+            domains: Vec::new(),
+            site_domains: Vec::new(),
+        }
     }
 }
 
@@ -82,6 +93,7 @@ struct Inner {
     keys: SigningKeys,
     realm: Realm,
     domains: Vec<String>,
+    site_domains: Vec<String>,
     /// In errors, for those who run the node.
     host_id: String,
 }
@@ -89,9 +101,17 @@ struct Inner {
 impl Gateway {
     /// Of this core's cluster.
     pub fn new(cluster: Cluster, limits: Limits) -> Self {
-        let Limits { body_bytes, region, domains } = limits;
+        let Limits { body_bytes, region, domains, site_domains } = limits;
         let host_id = hash::base64(&hash::sha256(&rng::next_u64().to_be_bytes()));
-        let inner = Inner { cluster, admission: Admission::new(body_bytes), keys: SigningKeys::default(), realm: Realm { region }, domains, host_id };
+        let inner = Inner {
+            cluster,
+            admission: Admission::new(body_bytes),
+            keys: SigningKeys::default(),
+            realm: Realm { region },
+            domains,
+            site_domains,
+            host_id,
+        };
         Self(Rc::new(inner))
     }
 
@@ -118,6 +138,12 @@ impl Gateway {
     }
 
     async fn handle(&self, parts: Parts, body: http::Body, from: SocketAddr) -> Result<Answer> {
+        if head::is_below(&parts, &self.0.site_domains) {
+            let head = Head::read(parts, &self.0.site_domains)?;
+            let call =
+                Call { gateway: self.clone(), op: Op::GetObject, head, who: Who::Anonymous, from, now: wall_millis() };
+            return Box::pin(site::show(call)).await;
+        }
         let head = Head::read(parts, &self.0.domains)?;
         if cors::is_preflight(&head) {
             return self.preflight(&head);

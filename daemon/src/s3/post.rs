@@ -18,7 +18,8 @@ use super::uri::{Slash, encode};
 use super::xml::Xml;
 
 /// Fields that become headers of the object's, beside those beginning with `x-amz-`.
-const HEADERS: [&str; 6] = ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"];
+const HEADERS: [&str; 6] =
+    ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"];
 /// Fields that a policy need not speak of.
 const FREE: [&str; 6] = ["file", "policy", "signature", "awsaccesskeyid", "x-amz-signature", "submit"];
 
@@ -29,7 +30,13 @@ pub async fn post(mut call: Call, body: &mut Body) -> Result<Answer> {
     let bucket = call.bucket()?;
     let limits = prove(&mut call, &fields, &bucket.name)?;
     let key = fields.get("key").filter(|key| !key.is_empty());
-    let key = key.ok_or_else(|| S3Error::argument("key", "", "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields."))?;
+    let key = key.ok_or_else(|| {
+        S3Error::argument(
+            "key",
+            "",
+            "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.",
+        )
+    })?;
     let key = key.replace("${filename}", &fields.file_name);
     if key.len() > KEY_MAX {
         return Err(Code::KeyTooLongError.into());
@@ -77,15 +84,25 @@ fn denied(what: &str) -> S3Error {
 fn prove(call: &mut Call, fields: &Fields, bucket: &str) -> Result<Option<(u64, u64)>> {
     let Some(policy) = fields.get("policy") else {
         let claims = ["signature", "awsaccesskeyid", "x-amz-signature"].iter().any(|name| fields.get(name).is_some());
-        return if claims { Err(S3Error::argument("policy", "", "Bucket POST must contain a field named 'policy'.")) } else { Ok(None) };
+        return if claims {
+            Err(S3Error::argument("policy", "", "Bucket POST must contain a field named 'policy'."))
+        } else {
+            Ok(None)
+        };
     };
-    let signed = if fields.get("x-amz-signature").is_some() { of_version_4(call, fields, policy)? } else { of_version_2(call, fields, policy)? };
+    let signed = if fields.get("x-amz-signature").is_some() {
+        of_version_4(call, fields, policy)?
+    } else {
+        of_version_2(call, fields, policy)?
+    };
     call.who = signed;
     Policy::read(policy)?.check(fields, bucket, call.now)
 }
 
 fn field<'f>(fields: &'f Fields, name: &str) -> Result<&'f str> {
-    fields.get(name).ok_or_else(|| S3Error::argument(name, "", format!("Bucket POST must contain a field named '{name}'.")))
+    fields
+        .get(name)
+        .ok_or_else(|| S3Error::argument(name, "", format!("Bucket POST must contain a field named '{name}'.")))
 }
 
 fn of_version_4(call: &Call, fields: &Fields, policy: &str) -> Result<Who> {
@@ -93,14 +110,22 @@ fn of_version_4(call: &Call, fields: &Fields, policy: &str) -> Result<Who> {
         return Err(S3Error::argument("x-amz-algorithm", "", "Only AWS4-HMAC-SHA256 is supported"));
     }
     let credential = field(fields, "x-amz-credential")?;
-    let scope = Scope::read(credential).ok_or_else(|| S3Error::argument("x-amz-credential", credential, "The credential is malformed"))?;
+    let scope = Scope::read(credential)
+        .ok_or_else(|| S3Error::argument("x-amz-credential", credential, "The credential is malformed"))?;
     let stamp = field(fields, "x-amz-date")?;
-    let time = date::read_compact(stamp).ok_or_else(|| S3Error::argument("x-amz-date", stamp, "The date is malformed"))?;
-    if time > call.now + SKEW_MAX.as_millis() as u64 || stamp.get(..8) != Some(scope.date.as_str()) || !call.gateway.knows(&scope.region) || scope.service != "s3" {
+    let time =
+        date::read_compact(stamp).ok_or_else(|| S3Error::argument("x-amz-date", stamp, "The date is malformed"))?;
+    if time > call.now + SKEW_MAX.as_millis() as u64
+        || stamp.get(..8) != Some(scope.date.as_str())
+        || !call.gateway.knows(&scope.region)
+        || scope.service != "s3"
+    {
         return Err(denied("x-amz-date or x-amz-credential is not valid here"));
     }
     let map = call.map();
-    let key = map.key(&scope.access).ok_or_else(|| S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", scope.access.clone()))?;
+    let key = map
+        .key(&scope.access)
+        .ok_or_else(|| S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", scope.access.clone()))?;
     let signature = SigningKey::derive(&key.secret, &scope).sign(policy);
     if !matches(&signature, field(fields, "x-amz-signature")?) {
         return Err(Code::SignatureDoesNotMatch.into());
@@ -137,9 +162,11 @@ impl Policy {
         let wrong = |what: &str| Code::InvalidPolicyDocument.says(format!("Invalid Policy: {what}"));
         let bytes = unbase64(text.trim()).ok_or_else(|| wrong("it is not Base64"))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|_| wrong("Invalid JSON."))?;
-        let expires = value.get("expiration").and_then(Value::as_str).ok_or_else(|| wrong("Policy missing expiration."))?;
+        let expires =
+            value.get("expiration").and_then(Value::as_str).ok_or_else(|| wrong("Policy missing expiration."))?;
         let expires = date::read_iso(expires).ok_or_else(|| wrong("Invalid 'expiration' value"))?;
-        let list = value.get("conditions").and_then(Value::as_array).ok_or_else(|| wrong("Policy missing conditions."))?;
+        let list =
+            value.get("conditions").and_then(Value::as_array).ok_or_else(|| wrong("Policy missing conditions."))?;
         if list.is_empty() {
             return Err(wrong("Policy conditions are empty."));
         }
@@ -160,8 +187,12 @@ impl Policy {
                 Condition::Equals(name, wanted) if value(name) != Some(wanted) => {
                     return Err(denied(&format!("Policy Condition failed: [\"eq\", \"${name}\", \"{wanted}\"]")));
                 }
-                Condition::Begins(name, wanted) if !value(name).is_some_and(|value| value.starts_with(wanted.as_str())) => {
-                    return Err(denied(&format!("Policy Condition failed: [\"starts-with\", \"${name}\", \"{wanted}\"]")));
+                Condition::Begins(name, wanted)
+                    if !value(name).is_some_and(|value| value.starts_with(wanted.as_str())) =>
+                {
+                    return Err(denied(&format!(
+                        "Policy Condition failed: [\"starts-with\", \"${name}\", \"{wanted}\"]"
+                    )));
                 }
                 Condition::Length(min, max) => length = Some((*min, *max)),
                 Condition::Equals(..) | Condition::Begins(..) => {}
@@ -185,9 +216,10 @@ impl Condition {
     /// One condition, or as many as an object has members.
     fn read(value: &Value) -> Option<Vec<Self>> {
         match value {
-            Value::Object(pairs) if !pairs.is_empty() => {
-                pairs.iter().map(|(name, value)| Some(Self::Equals(name.to_ascii_lowercase(), value.as_str()?.to_owned()))).collect()
-            }
+            Value::Object(pairs) if !pairs.is_empty() => pairs
+                .iter()
+                .map(|(name, value)| Some(Self::Equals(name.to_ascii_lowercase(), value.as_str()?.to_owned())))
+                .collect(),
             Value::Array(parts) => {
                 let [what, name, value] = &parts[..] else { return None };
                 let what = what.as_str()?.to_ascii_lowercase();
@@ -195,7 +227,8 @@ impl Condition {
                     let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
                     return Some(vec![Self::Length(number(name)?, number(value)?)]);
                 }
-                let (name, value) = (name.as_str()?.strip_prefix('$')?.to_ascii_lowercase(), value.as_str()?.to_owned());
+                let (name, value) =
+                    (name.as_str()?.strip_prefix('$')?.to_ascii_lowercase(), value.as_str()?.to_owned());
                 match what.as_str() {
                     "eq" => Some(vec![Self::Equals(name, value)]),
                     "starts-with" => Some(vec![Self::Begins(name, value)]),
@@ -231,16 +264,26 @@ fn take_headers(call: &mut Call, fields: &Fields) -> Result<()> {
 fn answer(call: &Call, fields: &Fields, bucket: &str, key: &str, etag: &str) -> Answer {
     let host = call.head.header("host").unwrap_or("localhost");
     let location = format!("http://{host}/{bucket}/{}", encode(key, Slash::Kept));
-    if let Some(to) = fields.get("success_action_redirect").or_else(|| fields.get("redirect")).filter(|to| to.starts_with("http://") || to.starts_with("https://")) {
+    if let Some(to) = fields
+        .get("success_action_redirect")
+        .or_else(|| fields.get("redirect"))
+        .filter(|to| to.starts_with("http://") || to.starts_with("https://"))
+    {
         let mark = if to.contains('?') { '&' } else { '?' };
         let params = format!("bucket={bucket}&key={}&etag=%22{etag}%22", encode(key, Slash::Encoded));
-        return Answer::status(StatusCode::SEE_OTHER).with("location", format!("{to}{mark}{params}")).with("etag", quoted(etag));
+        return Answer::status(StatusCode::SEE_OTHER)
+            .with("location", format!("{to}{mark}{params}"))
+            .with("etag", quoted(etag));
     }
     let answer = match fields.get("success_action_status") {
         Some("200") => Answer::ok(),
         Some("201") => {
             let mut xml = Xml::document();
-            xml.open("PostResponse").text("Location", &location).text("Bucket", bucket).text("Key", key).text("ETag", &quoted(etag));
+            xml.open("PostResponse")
+                .text("Location", &location)
+                .text("Bucket", bucket)
+                .text("Key", key)
+                .text("ETag", &quoted(etag));
             let mut answer = Answer::xml(xml.end("PostResponse"));
             answer.status = StatusCode::CREATED;
             answer

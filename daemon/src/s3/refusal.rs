@@ -54,7 +54,9 @@ fn commit(refused: &Refused) -> S3Error {
         Refused::UnknownParent(_) | Refused::NotHead(_) | Refused::NoParents | Refused::TooFewParents => {
             S3Error::argument("x-cairn-parents", "", refused.to_string())
         }
-        Refused::TooManyHeads { .. } | Refused::TooManyVersions { .. } => Code::InvalidRequest.says(refused.to_string()),
+        Refused::TooManyHeads { .. } | Refused::TooManyVersions { .. } => {
+            Code::InvalidRequest.says(refused.to_string())
+        }
         Refused::BadImport => Code::InternalError.into(),
     }
 }

@@ -135,7 +135,8 @@ fn text_is_escaped() {
 #[test]
 fn what_the_reader_would_skip_is_malformed() {
     let read = |text: &str| read::<s3s::dto::Tagging>(text.as_bytes());
-    let tagging = |key: &str| format!("<Tagging><TagSet><Tag><Key>{key}</Key><Value>v</Value></Tag></TagSet></Tagging>");
+    let tagging =
+        |key: &str| format!("<Tagging><TagSet><Tag><Key>{key}</Key><Value>v</Value></Tag></TagSet></Tagging>");
     assert!(read(&tagging("k")).is_ok());
     for bad in [&tagging("<![CDATA[k]]>"), "", "<Tagging>", "<Other/>", &format!("{}x<a>", tagging("k"))] {
         assert!(read(bad).is_err(), "{bad}");

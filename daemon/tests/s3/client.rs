@@ -46,8 +46,8 @@ impl Reply {
 
     /// The texts of all elements of a name.
     pub fn elements(&self, name: &str) -> Vec<String> {
-        let text = self.text();
-        let rest = text.split(&format!("<{name}>")).skip(1);
+        let (text, begin) = (self.text(), format!("<{name}>"));
+        let rest = text.split(&begin).skip(1);
         rest.filter_map(|rest| Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())).collect()
     }
 
@@ -118,9 +118,17 @@ impl Client {
     }
 
     /// Headers with a signature made at some time.
-    pub fn sign(&self, method: &str, target: &str, headers: &[(&str, &str)], payload: &str, at: u64) -> (Vec<(String, String)>, Signed) {
+    pub fn sign(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        payload: &str,
+        at: u64,
+    ) -> (Vec<(String, String)>, Signed) {
         let stamp = stamp(at);
-        let mut all: Vec<(String, String)> = headers.iter().map(|(name, value)| (name.to_lowercase(), (*value).to_owned())).collect();
+        let mut all: Vec<(String, String)> =
+            headers.iter().map(|(name, value)| (name.to_lowercase(), (*value).to_owned())).collect();
         if !headers.iter().any(|(name, _)| *name == "host") {
             all.push(("host".to_owned(), self.at.to_string()));
         }
@@ -128,7 +136,11 @@ impl Client {
         all.push(("x-amz-content-sha256".to_owned(), payload.to_owned()));
         all.sort();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let mut pairs: Vec<(&str, &str)> = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
+        let mut pairs: Vec<(&str, &str)> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .collect();
         pairs.sort_unstable();
         let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
@@ -138,7 +150,11 @@ impl Client {
         let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", sha256(canonical.as_bytes()));
         let key = self.key(&stamp[..8]);
         let signature = hex(hmac(&key, &text));
-        let value = format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={}, Signature={signature}", self.access, names.join(";"));
+        let value = format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={}, Signature={signature}",
+            self.access,
+            names.join(";")
+        );
         all.push(("authorization".to_owned(), value));
         (all, Signed { key, stamp, scope, signature })
     }
@@ -183,7 +199,13 @@ impl Client {
 }
 
 /// Sends a request as it is.
-pub async fn bare(at: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+pub async fn bare(
+    at: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Reply {
     let stream = Stream::connect(at).await.expect("connected");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.expect("a connection");
     let _connection = spawn(Class::Foreground, connection);
@@ -196,7 +218,10 @@ pub async fn bare(at: SocketAddr, method: &str, target: &str, headers: &[(&str, 
         request = request.header("host", at.to_string());
     }
     let request = request.body(Full::new(body.into())).expect("a request");
-    let response = time::timeout(Duration::from_secs(30), sender.send_request(request)).await.expect("in time").expect("an answer");
+    let response = time::timeout(Duration::from_secs(30), sender.send_request(request))
+        .await
+        .expect("in time")
+        .expect("an answer");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     Reply { status: parts.status, headers: parts.headers, body }
@@ -221,6 +246,8 @@ pub async fn raw(at: SocketAddr, bytes: &[u8]) -> String {
 fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").and_then(|text| text.parse::<usize>().ok()));
+    let length = head.lines().find_map(|line| {
+        line.to_lowercase().strip_prefix("content-length: ").and_then(|text| text.parse::<usize>().ok())
+    });
     length.is_some_and(|length| body.len() >= length)
 }

@@ -3,6 +3,7 @@
 mod access;
 mod client;
 mod copy;
+mod docs;
 mod hostile;
 mod lock;
 mod multipart;

@@ -22,7 +22,10 @@ async fn part(client: &Client, upload: &str, number: u32, bytes: Vec<u8>) -> Str
 }
 
 async fn complete(client: &Client, upload: &str, parts: &[(u32, &str)], headers: &[(&str, &str)]) -> Reply {
-    let list: String = parts.iter().map(|(number, etag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")).collect();
+    let list: String = parts
+        .iter()
+        .map(|(number, etag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"))
+        .collect();
     let document = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
     client.send("POST", &format!("/bucket/k?uploadId={upload}"), headers, document).await
 }
@@ -42,7 +45,10 @@ fn parts_in_any_order_and_again_make_one_object() {
         let listed = ann.get(&format!("/bucket/k?uploadId={upload}")).await.is(200);
         assert_eq!(listed.elements("PartNumber"), ["1", "3", "5", "9"]);
         let page = ann.get(&format!("/bucket/k?uploadId={upload}&max-parts=1&part-number-marker=1")).await.is(200);
-        assert_eq!((page.elements("PartNumber"), page.element("IsTruncated").as_deref()), (vec!["3".to_owned()], Some("true")));
+        assert_eq!(
+            (page.elements("PartNumber"), page.element("IsTruncated").as_deref()),
+            (vec!["3".to_owned()], Some("true"))
+        );
         assert_eq!(ann.get("/bucket?uploads").await.is(200).elements("UploadId"), [upload.clone()]);
         ann.get("/bucket/k").await.fails(404, "NoSuchKey");
         let parts = [(1, etag_one.as_str()), (3, etag_three.as_str()), (9, etag_last.as_str())];
@@ -53,7 +59,11 @@ fn parts_in_any_order_and_again_make_one_object() {
         let done = complete(&ann, &upload, &parts, &[]).await.is(200);
         let etag = done.element("ETag").expect("an etag");
         assert!(etag.ends_with("-3&quot;"), "{etag}");
-        assert_eq!(complete(&ann, &upload, &parts, &[]).await.is(200).element("ETag"), Some(etag), "the same again is answered the same");
+        assert_eq!(
+            complete(&ann, &upload, &parts, &[]).await.is(200).element("ETag"),
+            Some(etag),
+            "the same again is answered the same"
+        );
         let got = ann.get("/bucket/k").await.is(200);
         assert!(got.body == [&one[..], &three, &last].concat());
         assert_eq!((got.header("content-type"), got.header("x-amz-meta-a")), (Some("text/plain"), Some("b")));
@@ -65,7 +75,10 @@ fn parts_in_any_order_and_again_make_one_object() {
         assert_eq!(second.header("x-amz-mp-parts-count"), Some("3"));
         ann.get("/bucket/k?partNumber=2").await.fails(416, "InvalidPartNumber");
         assert_eq!(ann.get("/bucket?uploads").await.is(200).elements("UploadId").len(), 0);
-        let told = ann.send("GET", "/bucket/k?attributes", &[("x-amz-object-attributes", "ObjectParts,ObjectSize")], "").await.is(200);
+        let told = ann
+            .send("GET", "/bucket/k?attributes", &[("x-amz-object-attributes", "ObjectParts,ObjectSize")], "")
+            .await
+            .is(200);
         assert_eq!(told.element("TotalPartsCount").as_deref(), Some("3"));
     });
 }
@@ -80,7 +93,8 @@ fn an_upload_is_completed_or_aborted_never_both() {
             let etag = part(&ann, &upload, 1, content(1, 10)).await;
             let target = format!("/bucket/k?uploadId={upload}");
             let parts = [(1, etag.as_str())];
-            let (done, aborted) = futures_util::future::join(complete(&ann, &upload, &parts, &[]), ann.delete(&target)).await;
+            let (done, aborted) =
+                futures_util::future::join(complete(&ann, &upload, &parts, &[]), ann.delete(&target)).await;
             let there = ann.get("/bucket/k").await.status.as_u16();
             match (done.status.as_u16(), aborted.status.as_u16()) {
                 (200, 404) => assert_eq!(there, 200),
@@ -102,7 +116,9 @@ fn short_parts_wrong_numbers_and_strange_ids_are_refused() {
         let (one, two) = (part(&ann, &upload, 1, content(1, 10)).await, part(&ann, &upload, 2, content(2, 10)).await);
         complete(&ann, &upload, &[(1, &one), (2, &two)], &[]).await.fails(400, "EntityTooSmall");
         for number in ["0", "10001", "x", "-1", "99999999999999999999999"] {
-            ann.put(&format!("/bucket/k?partNumber={number}&uploadId={upload}"), "x").await.fails(400, "InvalidArgument");
+            ann.put(&format!("/bucket/k?partNumber={number}&uploadId={upload}"), "x")
+                .await
+                .fails(400, "InvalidArgument");
         }
         ann.put("/bucket/k?partNumber=1&uploadId=nonsense", "x").await.fails(404, "NoSuchUpload");
         ann.get("/bucket/k?uploadId=nonsense").await.fails(404, "NoSuchUpload");
@@ -138,7 +154,10 @@ fn checksums_of_parts_make_that_of_the_whole() {
                 assert!(sum.ends_with("-2"), "{sum}");
             }
             let head = ann.send("HEAD", "/bucket/k", &[("x-amz-checksum-mode", "ENABLED")], "").await.is(200);
-            assert_eq!((head.header("x-amz-checksum-crc32c"), head.header("x-amz-checksum-type")), (Some(sum.as_str()), Some(kind)));
+            assert_eq!(
+                (head.header("x-amz-checksum-crc32c"), head.header("x-amz-checksum-type")),
+                (Some(sum.as_str()), Some(kind))
+            );
         }
         let unfit = [("x-amz-checksum-algorithm", "SHA256"), ("x-amz-checksum-type", "FULL_OBJECT")];
         ann.send("POST", "/bucket/k?uploads", &unfit, "").await.fails(400, "InvalidRequest");

@@ -81,7 +81,15 @@ pub fn serve<F: Future<Output = ()> + 'static>(test: impl Fn(Node) -> F + Clone 
 }
 
 async fn on<F: Future<Output = ()>>(cluster: Cluster, test: impl Fn(Node) -> F) {
-    let gateway = Gateway::new(cluster, Limits { body_bytes: 32 << 20, domains: vec!["s3.test".to_owned()], ..Limits::default() });
+    let gateway = Gateway::new(
+        cluster,
+        Limits {
+            body_bytes: 32 << 20,
+            domains: vec!["s3.test".to_owned()],
+            site_domains: vec!["site.test".to_owned()],
+            ..Limits::default()
+        },
+    );
     let at = "127.0.0.1:0".parse().expect("an address");
     let server = Server::bind(at, Reuse::Exclusive, HttpLimits::default()).expect("bound");
     let at = server.local_addr().expect("an address");

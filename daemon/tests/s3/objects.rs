@@ -28,7 +28,9 @@ fn objects_of_every_size_come_back_as_they_were() {
             assert_eq!(got.header("content-type"), Some("binary/octet-stream"));
             let head = ann.send("HEAD", "/bucket/a%20key", &[], "").await.is(200);
             assert_eq!((head.header("content-length"), head.body.len()), (Some(length.to_string().as_str()), 0));
-            for (from, to) in [(0, 0), (length / 2, length.saturating_sub(1)), (4096, 5000), ((4 << 20) - 3, (4 << 20) + 3)] {
+            for (from, to) in
+                [(0, 0), (length / 2, length.saturating_sub(1)), (4096, 5000), ((4 << 20) - 3, (4 << 20) + 3)]
+            {
                 let range = format!("bytes={from}-{to}");
                 let part = ann.send("GET", "/bucket/a%20key", &[("range", &range)], "").await;
                 if from >= length {
@@ -69,8 +71,18 @@ fn what_is_said_about_an_object_is_said_again() {
         }
         assert_eq!(got.header("x-amz-tagging-count"), Some("2"));
         let tags = ann.get("/bucket/k?tagging").await.is(200);
-        assert_eq!((tags.elements("Key"), tags.elements("Value")), (vec!["a".to_owned(), "b".to_owned()], vec!["1".to_owned(), "2 c".to_owned()]));
-        for name in ["x-cairn-version-id", "x-cairn-state", "x-cairn-read", "x-amz-request-id", "last-modified", "accept-ranges"] {
+        assert_eq!(
+            (tags.elements("Key"), tags.elements("Value")),
+            (vec!["a".to_owned(), "b".to_owned()], vec!["1".to_owned(), "2 c".to_owned()])
+        );
+        for name in [
+            "x-cairn-version-id",
+            "x-cairn-state",
+            "x-cairn-read",
+            "x-amz-request-id",
+            "last-modified",
+            "accept-ranges",
+        ] {
             assert!(got.header(name).is_some(), "{name}");
         }
         let other = ann.get("/bucket/k?response-content-type=a%2Fb&response-cache-control=x").await.is(200);
@@ -170,7 +182,10 @@ fn lists_are_paged_and_rolled_up() {
         assert_eq!(keys(&rolled), ["b", "d e", "z"]);
         assert_eq!(rolled.elements("Prefix"), ["", "a/", "c/"]);
         let within = ann.get("/bucket?list-type=2&prefix=c%2F&delimiter=%2F&encoding-type=url").await.is(200);
-        assert_eq!((keys(&within), within.elements("Prefix")), (vec!["c/y".to_owned()], vec!["c/".to_owned(), "c/x/".to_owned()]));
+        assert_eq!(
+            (keys(&within), within.elements("Prefix")),
+            (vec!["c/y".to_owned()], vec!["c/".to_owned(), "c/x/".to_owned()])
+        );
         for (first, next) in [("list-type=2", "continuation-token"), ("list-type=1&delimiter=%2F", "marker")] {
             let (mut found, mut from) = (0, String::new());
             for page in 0.. {
@@ -180,7 +195,10 @@ fn lists_are_paged_and_rolled_up() {
                 if reply.element("IsTruncated").as_deref() == Some("false") {
                     break;
                 }
-                let token = reply.element("NextContinuationToken").or_else(|| reply.element("NextMarker")).expect("where it goes on");
+                let token = reply
+                    .element("NextContinuationToken")
+                    .or_else(|| reply.element("NextMarker"))
+                    .expect("where it goes on");
                 from = format!("&{next}={}", token.replace('/', "%2F").replace('=', "%3D").replace('+', "%2B"));
             }
             assert_eq!(found, if first == "list-type=2" { 7 } else { 5 }, "{first}");
@@ -206,7 +224,9 @@ fn deletions_of_many_say_what_became_of_each() {
         let quiet = "<Delete><Quiet>true</Quiet><Object><Key>b</Key></Object></Delete>";
         assert!(!ann.send("POST", "/bucket?delete", &[], quiet).await.is(200).text().contains("<Deleted>"));
         assert_eq!(keys(&ann.get("/bucket").await), ["c"]);
-        ann.send("POST", "/bucket?delete", &[("content-md5", "JfnnlDI7RThYgPEYH2JNCw==")], quiet).await.fails(400, "BadDigest");
+        ann.send("POST", "/bucket?delete", &[("content-md5", "JfnnlDI7RThYgPEYH2JNCw==")], quiet)
+            .await
+            .fails(400, "BadDigest");
         ann.send("POST", "/bucket?delete", &[], "<Delete></Delete>").await.fails(400, "MalformedXML");
         ann.delete("/bucket").await.fails(409, "BucketNotEmpty");
         ann.delete("/bucket/c").await.is(204);

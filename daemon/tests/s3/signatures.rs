@@ -7,7 +7,13 @@ const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b785
 const DAY: u64 = 24 * 3600 * 1000;
 
 /// Sends what was signed, perhaps with something changed.
-async fn sent(client: &Client, method: &str, target: &str, change: impl Fn(&mut Vec<(String, String)>), at: u64) -> crate::client::Reply {
+async fn sent(
+    client: &Client,
+    method: &str,
+    target: &str,
+    change: impl Fn(&mut Vec<(String, String)>),
+    at: u64,
+) -> crate::client::Reply {
     let (mut headers, _) = client.sign(method, target, &[], &sha256(b""), at);
     change(&mut headers);
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -33,11 +39,21 @@ fn a_signature_that_does_not_hold_is_refused() {
         sent(&ann, "GET", get, |_| {}, now() - 16 * 60 * 1000).await.fails(403, "RequestTimeTooSkewed");
         sent(&ann, "GET", get, |_| {}, now() + 16 * 60 * 1000).await.fails(403, "RequestTimeTooSkewed");
         sent(&ann, "GET", get, |_| {}, now() - 14 * 60 * 1000).await.is(200);
-        sent(&ann, "GET", get, replace("authorization", "us-east-1", "mars"), now()).await.fails(400, "AuthorizationHeaderMalformed");
-        sent(&ann, "GET", get, replace("authorization", "/s3/", "/ec2/"), now()).await.fails(400, "AuthorizationHeaderMalformed");
-        sent(&ann, "GET", get, replace("authorization", "KEY-ann", "KEY-eve"), now()).await.fails(403, "InvalidAccessKeyId");
-        sent(&ann, "GET", get, replace("authorization", "KEY-ann", "KEY-bob"), now()).await.fails(403, "SignatureDoesNotMatch");
-        sent(&ann, "GET", get, replace("authorization", "Signature=", "Signature=0"), now()).await.fails(403, "SignatureDoesNotMatch");
+        sent(&ann, "GET", get, replace("authorization", "us-east-1", "mars"), now())
+            .await
+            .fails(400, "AuthorizationHeaderMalformed");
+        sent(&ann, "GET", get, replace("authorization", "/s3/", "/ec2/"), now())
+            .await
+            .fails(400, "AuthorizationHeaderMalformed");
+        sent(&ann, "GET", get, replace("authorization", "KEY-ann", "KEY-eve"), now())
+            .await
+            .fails(403, "InvalidAccessKeyId");
+        sent(&ann, "GET", get, replace("authorization", "KEY-ann", "KEY-bob"), now())
+            .await
+            .fails(403, "SignatureDoesNotMatch");
+        sent(&ann, "GET", get, replace("authorization", "Signature=", "Signature=0"), now())
+            .await
+            .fails(403, "SignatureDoesNotMatch");
         sent(&ann, "GET", get, replace("authorization", "host;", ""), now()).await.fails(403, "AccessDenied");
         let add = |headers: &mut Vec<(String, String)>| headers.push(("x-amz-meta-a".to_owned(), "b".to_owned()));
         sent(&ann, "GET", get, add, now()).await.fails(403, "AccessDenied");
@@ -96,7 +112,8 @@ fn chunks(signed: &Signed, pieces: &[&[u8]], trailer: Option<&str>) -> Vec<u8> {
         }
     }
     if let Some(trailer) = trailer {
-        let text = format!("AWS4-HMAC-SHA256-TRAILER\n{head}\n{previous}\n{}", sha256(format!("{trailer}\n").as_bytes()));
+        let text =
+            format!("AWS4-HMAC-SHA256-TRAILER\n{head}\n{previous}\n{}", sha256(format!("{trailer}\n").as_bytes()));
         body.extend(format!("{trailer}\r\nx-amz-trailer-signature:{}\r\n", hex(hmac(&signed.key, &text))).bytes());
     }
     body.extend(b"\r\n");
@@ -106,7 +123,11 @@ fn chunks(signed: &Signed, pieces: &[&[u8]], trailer: Option<&str>) -> Vec<u8> {
 async fn put_chunks(node: &Node, trailer: Option<&str>, change: impl Fn(&mut Vec<u8>)) -> crate::client::Reply {
     let ann = node.ann();
     let pieces: [&[u8]; 2] = [&[b'a'; 70_000], b"the end"];
-    let kind = if trailer.is_some() { "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" } else { "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" };
+    let kind = if trailer.is_some() {
+        "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+    } else {
+        "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+    };
     let mut extra = vec![("x-amz-decoded-content-length", "70007"), ("content-encoding", "aws-chunked")];
     extra.extend(trailer.map(|_| ("x-amz-trailer", "x-amz-checksum-crc32")));
     let (headers, signed) = ann.sign("PUT", "/bucket/k", &extra, kind, now());
@@ -130,7 +151,8 @@ fn signed_chunks_are_taken_and_changed_ones_are_not() {
         let sum = "x-amz-checksum-crc32:AAAAAA==";
         put_chunks(&node, Some(sum), |_| {}).await.fails(400, "BadDigest");
         let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, &[&[b'a'; 70_000][..], b"the end"].concat());
-        let right = format!("x-amz-checksum-crc32:{}", base64_simd::STANDARD.encode_to_string((crc as u32).to_be_bytes()));
+        let right =
+            format!("x-amz-checksum-crc32:{}", base64_simd::STANDARD.encode_to_string((crc as u32).to_be_bytes()));
         put_chunks(&node, Some(&right), |_| {}).await.is(200);
         let spoil = |body: &mut Vec<u8>| {
             let at = body.len() - 10;
@@ -150,7 +172,8 @@ fn unsigned_chunks_with_a_trailer_are_taken() {
             async move {
                 let extra = [("x-amz-decoded-content-length", "9"), ("x-amz-trailer", "x-amz-checksum-crc32")];
                 let (headers, _) = ann.sign("PUT", "/bucket/k", &extra, "STREAMING-UNSIGNED-PAYLOAD-TRAILER", now());
-                let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                let headers: Vec<(&str, &str)> =
+                    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 bare(ann.at, "PUT", "/bucket/k", &headers, body).await
             }
         };

@@ -36,7 +36,10 @@ fn versions_are_named_listed_and_erased() {
         assert_eq!(list.elements("VersionId"), [marker.clone(), two.clone(), one.clone(), "null".to_owned()]);
         assert_eq!(list.elements("IsLatest"), ["true", "false", "false", "false"]);
         let page = ann.get("/bucket?versions&max-keys=2").await.is(200);
-        let from = format!("key-marker=k&version-id-marker={}", page.element("NextVersionIdMarker").expect("where it goes on"));
+        let from = format!(
+            "key-marker=k&version-id-marker={}",
+            page.element("NextVersionIdMarker").expect("where it goes on")
+        );
         let rest = ann.get(&format!("/bucket?versions&{from}")).await.is(200);
         assert_eq!(rest.elements("VersionId"), [one.clone(), "null".to_owned()]);
         ann.delete(&format!("/bucket/k?versionId={marker}")).await.is(204);
@@ -87,7 +90,9 @@ fn branches_are_made_shown_and_merged() {
         let got = ann.get("/bucket/k").await.is(200);
         assert_eq!((got.text().as_str(), got.header("x-cairn-heads")), ("merged", None));
         ann.send("PUT", "/bucket/k", &merge, "again").await.fails(400, "InvalidArgument");
-        ann.send("PUT", "/bucket/k", &[("x-cairn-mode", "guess"), ("x-cairn-parents", &left)], "").await.fails(400, "InvalidArgument");
+        ann.send("PUT", "/bucket/k", &[("x-cairn-mode", "guess"), ("x-cairn-parents", &left)], "")
+            .await
+            .fails(400, "InvalidArgument");
         ann.send("GET", "/bucket/k", &[("x-cairn-read", "local")], "").await.is(200);
         ann.send("GET", "/bucket/k", &[("x-cairn-read", "tea-leaves")], "").await.fails(400, "InvalidArgument");
         ann.send("GET", "/bucket/k", &[("x-cairn-future", "1")], "").await.fails(501, "NotImplemented");

@@ -2,11 +2,11 @@
 
 use s3s::dto::AccessControlPolicy;
 
+use crate::cluster::Map;
 use crate::s3::error::{Code, Result, S3Error};
 use crate::s3::head::Head;
 use crate::s3::uri::{Slash, decode, encode};
 use crate::s3::xml::Xml;
-use crate::cluster::Map;
 
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 const AUTHENTICATED: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
@@ -143,7 +143,9 @@ impl Acl {
             }
         }
         match canned {
-            Some(_) if !grants.is_empty() => Err(Code::InvalidRequest.says("Specifying both Canned ACLs and Header Grants is not allowed")),
+            Some(_) if !grants.is_empty() => {
+                Err(Code::InvalidRequest.says("Specifying both Canned ACLs and Header Grants is not allowed"))
+            }
             Some(name) => Self::canned(name, owner, bucket_owner).map(Some),
             None if grants.is_empty() => Ok(None),
             None => Self { owner: owner.to_owned(), grants }.bounded().map(Some),
@@ -164,7 +166,11 @@ impl Acl {
         let mut grants = Vec::new();
         for grant in policy.grants.iter().flatten() {
             let grantee = grant.grantee.as_ref().ok_or(Code::MalformedACLError)?;
-            let permission = grant.permission.as_ref().and_then(|name| Permission::find(name.as_str())).ok_or(Code::MalformedACLError)?;
+            let permission = grant
+                .permission
+                .as_ref()
+                .and_then(|name| Permission::find(name.as_str()))
+                .ok_or(Code::MalformedACLError)?;
             let grantee = match (grantee.uri.as_deref(), grantee.id.as_deref(), grantee.email_address.as_deref()) {
                 (Some(uri), ..) => group(uri)?,
                 (None, Some(id), _) => user(id, map)?,
@@ -219,7 +225,9 @@ impl Acl {
             xml.open("Grant");
             match grantee {
                 Grantee::User(name) => {
-                    xml.raw("<Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\">");
+                    xml.raw(
+                        "<Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\">",
+                    );
                     xml.text("ID", name).text("DisplayName", name);
                 }
                 Grantee::All | Grantee::Authenticated => {
@@ -259,7 +267,10 @@ fn no_email(email: &str) -> S3Error {
 }
 
 fn grantee_of_header(text: &str, map: &Map) -> Result<Grantee> {
-    let (kind, value) = text.trim().split_once('=').ok_or_else(|| S3Error::argument("x-amz-grant", text, "Argument format not recognized"))?;
+    let (kind, value) = text
+        .trim()
+        .split_once('=')
+        .ok_or_else(|| S3Error::argument("x-amz-grant", text, "Argument format not recognized"))?;
     let value = value.trim().trim_matches('"');
     match kind.trim() {
         "uri" => group(value),

@@ -70,14 +70,17 @@ impl Call {
         }
         let is_owner = self.owns(bucket);
         // Else an owner could lock itself out for ever.
-        let is_rescue = is_owner && matches!(action, "s3:GetBucketPolicy" | "s3:PutBucketPolicy" | "s3:DeleteBucketPolicy");
+        let is_rescue =
+            is_owner && matches!(action, "s3:GetBucketPolicy" | "s3:PutBucketPolicy" | "s3:DeleteBucketPolicy");
         if let Some(text) = bucket.document(document::POLICY).filter(|_| !is_rescue) {
             let policy = Policy::read(text)?;
             let blocked = blocks(bucket);
             let effect = policy.effect(&Asked { call: self, bucket: &bucket.name, action, key });
             match effect {
                 Some(Effect::Deny) => return Ok(Verdict::Denied),
-                Some(Effect::Allow) if is_owner || !(blocked.restrict && policy.is_public()) => return Ok(Verdict::Allowed),
+                Some(Effect::Allow) if is_owner || !(blocked.restrict && policy.is_public()) => {
+                    return Ok(Verdict::Allowed);
+                }
                 _ => {}
             }
         }
@@ -108,12 +111,19 @@ impl Call {
     ///
     /// # Errors
     /// `AccessDenied`.
-    pub fn allow_named(&self, bucket: &Bucket, action: &str, key: Option<&str>, permission: Option<Permission>) -> Result<()> {
+    pub fn allow_named(
+        &self,
+        bucket: &Bucket,
+        action: &str,
+        key: Option<&str>,
+        permission: Option<Permission>,
+    ) -> Result<()> {
         match self.verdict(bucket, action, key)? {
             Verdict::Allowed => Ok(()),
             Verdict::Denied => Err(Code::AccessDenied.into()),
             Verdict::Open => {
-                let granted = permission.is_some_and(|permission| bucket_acl(bucket).grants(self.who.user(), permission, ignores(bucket)));
+                let granted = permission
+                    .is_some_and(|permission| bucket_acl(bucket).grants(self.who.user(), permission, ignores(bucket)));
                 if granted { Ok(()) } else { Err(Code::AccessDenied.into()) }
             }
         }
@@ -123,7 +133,13 @@ impl Call {
     ///
     /// # Errors
     /// `AccessDenied`.
-    pub fn allow_object(&self, bucket: &Bucket, version: &Version, verdict: Verdict, permission: Permission) -> Result<()> {
+    pub fn allow_object(
+        &self,
+        bucket: &Bucket,
+        version: &Version,
+        verdict: Verdict,
+        permission: Permission,
+    ) -> Result<()> {
         match verdict {
             Verdict::Allowed => Ok(()),
             Verdict::Denied => Err(Code::AccessDenied.into()),

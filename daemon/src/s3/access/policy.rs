@@ -102,15 +102,20 @@ impl Policy {
     /// # Errors
     /// `MalformedPolicy`, with what isn't understood.
     pub fn read(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|_| malformed("Policies must be valid JSON and the first byte must be '{'"))?;
-        let Value::Object(document) = value else { return Err(malformed("Policies must be valid JSON and the first byte must be '{'")) };
+        let value: Value = serde_json::from_str(text)
+            .map_err(|_| malformed("Policies must be valid JSON and the first byte must be '{'"))?;
+        let Value::Object(document) = value else {
+            return Err(malformed("Policies must be valid JSON and the first byte must be '{'"));
+        };
         for name in document.keys() {
             if !matches!(name.as_str(), "Version" | "Id" | "Statement") {
                 return Err(malformed(format!("Unknown field {name}")));
             }
         }
         let statements = match document.get("Statement") {
-            Some(Value::Array(statements)) if !statements.is_empty() => statements.iter().map(Statement::read).collect::<Result<_>>()?,
+            Some(Value::Array(statements)) if !statements.is_empty() => {
+                statements.iter().map(Statement::read).collect::<Result<_>>()?
+            }
             Some(one @ Value::Object(_)) => vec![Statement::read(one)?],
             _ => return Err(malformed("Missing required field Statement")),
         };
@@ -123,7 +128,9 @@ impl Policy {
     /// `MalformedPolicy` if some statement is about something else.
     pub fn check_bucket(&self, bucket: &str) -> Result<()> {
         let is_here = |resource: &String| {
-            let name = resource.strip_prefix("arn:aws:s3:::").map(|rest| rest.split_once('/').map_or(rest, |(bucket, _)| bucket));
+            let name = resource
+                .strip_prefix("arn:aws:s3:::")
+                .map(|rest| rest.split_once('/').map_or(rest, |(bucket, _)| bucket));
             resource == "*" || name.is_some_and(|name| like(name, bucket))
         };
         let all = self.0.iter().flat_map(|statement| match &statement.resources {
@@ -154,7 +161,10 @@ impl Statement {
     fn read(value: &Value) -> Result<Self> {
         let Value::Object(fields) = value else { return Err(malformed("A statement is an object")) };
         for name in fields.keys() {
-            if !matches!(name.as_str(), "Sid" | "Effect" | "Principal" | "Action" | "NotAction" | "Resource" | "NotResource" | "Condition") {
+            if !matches!(
+                name.as_str(),
+                "Sid" | "Effect" | "Principal" | "Action" | "NotAction" | "Resource" | "NotResource" | "Condition"
+            ) {
                 return Err(malformed(format!("{name} is not implemented in policies")));
             }
         }
@@ -179,7 +189,9 @@ impl Statement {
 
     /// Whether only some of all may use it, by where they are.
     fn is_narrowed(&self) -> bool {
-        self.conditions.iter().any(|condition| matches!(condition.test, Test::Ip | Test::Equals) && condition.key == "aws:sourceip")
+        self.conditions
+            .iter()
+            .any(|condition| matches!(condition.test, Test::Ip | Test::Equals) && condition.key == "aws:sourceip")
     }
 
     fn fits(&self, asked: &Asked<'_>) -> bool {
@@ -187,7 +199,10 @@ impl Statement {
             Some(key) => format!("arn:aws:s3:::{}/{key}", asked.bucket),
             None => format!("arn:aws:s3:::{}", asked.bucket),
         };
-        let is_meant = || self.is_for_all() || asked.call.who.user().is_some_and(|user| self.principals.iter().any(|one| names_user(one, user)));
+        let is_meant = || {
+            self.is_for_all()
+                || asked.call.who.user().is_some_and(|user| self.principals.iter().any(|one| names_user(one, user)))
+        };
         is_meant()
             && self.actions.fit(|pattern| like(&pattern.to_ascii_lowercase(), &asked.action.to_ascii_lowercase()))
             && self.resources.fit(|pattern| like(pattern, &resource))
@@ -230,7 +245,9 @@ fn names(fields: &Map<String, Value>, any: &str, none: &str) -> Result<Names> {
 fn principals(value: Option<&Value>) -> Result<Vec<String>> {
     match value {
         Some(Value::String(text)) if text == "*" => Ok(vec!["*".to_owned()]),
-        Some(Value::Object(kinds)) if kinds.keys().all(|kind| kind == "AWS" || kind == "CanonicalUser") && !kinds.is_empty() => {
+        Some(Value::Object(kinds))
+            if kinds.keys().all(|kind| kind == "AWS" || kind == "CanonicalUser") && !kinds.is_empty() =>
+        {
             let all = kinds.values().map(|names| texts(names, "Principal")).collect::<Result<Vec<_>>>()?;
             Ok(all.concat())
         }
@@ -325,7 +342,12 @@ impl Condition {
         }
         let is_negative = matches!(
             self.test,
-            Test::NotEquals | Test::NotEqualsIgnoreCase | Test::NotLike | Test::NotIp | Test::Number(Order::NotEquals) | Test::Date(Order::NotEquals)
+            Test::NotEquals
+                | Test::NotEqualsIgnoreCase
+                | Test::NotLike
+                | Test::NotIp
+                | Test::Number(Order::NotEquals)
+                | Test::Date(Order::NotEquals)
         );
         let Some(value) = value else { return self.if_exists || is_negative };
         let any = self.values.iter().any(|wanted| self.test.fits(&value, wanted));
@@ -368,7 +390,9 @@ fn is_within(address: &str, network: &str) -> bool {
         (IpAddr::V6(address), IpAddr::V6(base)) => (u128::from(address), u128::from(base), 128),
         _ => return false,
     };
-    let Some(bits) = bits.map_or(Some(width), |bits| bits.parse::<u32>().ok().filter(|bits| *bits <= width)) else { return false };
+    let Some(bits) = bits.map_or(Some(width), |bits| bits.parse::<u32>().ok().filter(|bits| *bits <= width)) else {
+        return false;
+    };
     let shift = width - bits;
     shift == 128 || address >> shift == base >> shift
 }
@@ -466,7 +490,8 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        let policy = |statement: &str| Policy::read(&format!("{{\"Version\":\"2012-10-17\",\"Statement\":[{statement}]}}"));
+        let policy =
+            |statement: &str| Policy::read(&format!("{{\"Version\":\"2012-10-17\",\"Statement\":[{statement}]}}"));
         let usual = r#""Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*""#;
         assert!(policy(&format!("{{{usual}}}")).unwrap().is_public());
         assert!(policy(&format!("{{{usual}}}")).unwrap().check_bucket("b").is_ok());

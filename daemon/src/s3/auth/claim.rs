@@ -88,7 +88,9 @@ impl Claim {
     /// # Errors
     /// If it can't be read.
     pub fn of(head: &Head) -> Result<Option<Self>> {
-        let in_query = head.query.has("X-Amz-Algorithm") || head.query.has("X-Amz-Signature") || head.query.has("X-Amz-Credential");
+        let in_query = head.query.has("X-Amz-Algorithm")
+            || head.query.has("X-Amz-Signature")
+            || head.query.has("X-Amz-Credential");
         let header = head.only("authorization")?;
         match (header, in_query) {
             (Some(_), true) => Err(S3Error::argument(
@@ -105,7 +107,9 @@ impl Claim {
     }
 
     fn of_header(head: &Head, text: &str) -> Result<Self> {
-        let malformed = |what: &str| Code::AuthorizationHeaderMalformed.says(format!("The authorization header is malformed; {what}"));
+        let malformed = |what: &str| {
+            Code::AuthorizationHeaderMalformed.says(format!("The authorization header is malformed; {what}"))
+        };
         let (algorithm, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         if algorithm == "AWS" {
             return Err(old_version());
@@ -142,9 +146,11 @@ impl Claim {
             malformed("Error parsing the X-Amz-Credential parameter; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"".to_owned())
         })?;
         let stated_time = field("X-Amz-Date")?.to_owned();
-        let time = date::read_compact(&stated_time)
-            .ok_or_else(|| malformed("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"".to_owned()))?;
-        let expires: u64 = field("X-Amz-Expires")?.parse().map_err(|_| malformed("X-Amz-Expires should be a number".to_owned()))?;
+        let time = date::read_compact(&stated_time).ok_or_else(|| {
+            malformed("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"".to_owned())
+        })?;
+        let expires: u64 =
+            field("X-Amz-Expires")?.parse().map_err(|_| malformed("X-Amz-Expires should be a number".to_owned()))?;
         if expires > EXPIRES_MAX {
             return Err(malformed("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds".to_owned()));
         }
@@ -162,18 +168,25 @@ impl Claim {
     /// What isn't.
     pub fn check_scope(&self, realm: &Realm) -> Result<()> {
         let wrong = |what: String| match self.place {
-            Place::Header => Code::AuthorizationHeaderMalformed.says(format!("The authorization header is malformed; {what}")),
-            Place::Query { .. } => Code::AuthorizationQueryParametersError.says(format!("Error parsing the X-Amz-Credential parameter; {what}")),
+            Place::Header => {
+                Code::AuthorizationHeaderMalformed.says(format!("The authorization header is malformed; {what}"))
+            }
+            Place::Query { .. } => Code::AuthorizationQueryParametersError
+                .says(format!("Error parsing the X-Amz-Credential parameter; {what}")),
         };
         let Scope { region, service, date, .. } = &self.scope;
         if !realm.knows(region) {
-            return Err(wrong(format!("the region '{region}' is wrong; expecting '{}'", realm.region)).with("Region", realm.region.clone()));
+            return Err(wrong(format!("the region '{region}' is wrong; expecting '{}'", realm.region))
+                .with("Region", realm.region.clone()));
         }
         if service != "s3" {
             return Err(wrong(format!("incorrect service \"{service}\". This endpoint belongs to \"s3\".")));
         }
         if self.stated_time.get(..8) != Some(date) {
-            return Err(wrong(format!("Invalid credential date \"{date}\". This date is not the same as X-Amz-Date: \"{}\".", self.stated_time)));
+            return Err(wrong(format!(
+                "Invalid credential date \"{date}\". This date is not the same as X-Amz-Date: \"{}\".",
+                self.stated_time
+            )));
         }
         Ok(())
     }
@@ -222,7 +235,8 @@ impl Claim {
 }
 
 fn old_version() -> S3Error {
-    Code::InvalidRequest.says("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+    Code::InvalidRequest
+        .says("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
 }
 
 /// The values of a header, trimmed, runs of spaces made one, with commas between them.

@@ -111,9 +111,9 @@ pub fn check(head: &Head, map: &Map, keys: &SigningKeys, realm: &Realm, now: u64
     };
     claim.check_scope(realm)?;
     check_time(&claim, now)?;
-    let key = map.key(&claim.scope.access).ok_or_else(|| {
-        S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", claim.scope.access.clone())
-    })?;
+    let key = map
+        .key(&claim.scope.access)
+        .ok_or_else(|| S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", claim.scope.access.clone()))?;
     let signing = keys.get(&claim.scope, &key.secret);
     let canonical = claim.canonical_request(head)?;
     let mut signed = signing.sign(&claim.string_to_sign(&canonical.as_sent));
@@ -140,7 +140,10 @@ fn check_time(claim: &Claim, now: u64) -> Result<()> {
             }
             if now > claim.time.saturating_add(expires * 1000) {
                 let ended = date::iso(claim.time.saturating_add(expires * 1000));
-                return Err(Code::AccessDenied.says("Request has expired").with("Expires", ended).with("ServerTime", date::iso(now)));
+                return Err(Code::AccessDenied
+                    .says("Request has expired")
+                    .with("Expires", ended)
+                    .with("ServerTime", date::iso(now)));
             }
             Ok(())
         }
@@ -154,11 +157,13 @@ fn check_time(claim: &Claim, now: u64) -> Result<()> {
 
 /// What `x-amz-content-sha256` says of the body.
 fn framing(head: &Head, signed: Option<(&Claim, ChunkSigner)>) -> Result<Framing> {
-    let wrong = || S3Error::argument(
-        "x-amz-content-sha256",
-        "",
-        "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
-    );
+    let wrong = || {
+        S3Error::argument(
+            "x-amz-content-sha256",
+            "",
+            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
+        )
+    };
     let stated = head.only("x-amz-content-sha256")?;
     let in_header = signed.as_ref().is_some_and(|(claim, _)| claim.place == Place::Header);
     let chunks = |has_trailer| {
@@ -169,7 +174,9 @@ fn framing(head: &Head, signed: Option<(&Claim, ChunkSigner)>) -> Result<Framing
         Ok(Framing::Chunked { signer: Some(Box::new(signer)), has_trailer })
     };
     match stated {
-        None if in_header => Err(Code::InvalidRequest.says("Missing required header for this request: x-amz-content-sha256")),
+        None if in_header => {
+            Err(Code::InvalidRequest.says("Missing required header for this request: x-amz-content-sha256"))
+        }
         None | Some("UNSIGNED-PAYLOAD") => Ok(Framing::Plain),
         Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER") => Ok(Framing::Chunked { signer: None, has_trailer: true }),
         Some("STREAMING-AWS4-HMAC-SHA256-PAYLOAD") => chunks(false),

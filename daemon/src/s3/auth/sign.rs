@@ -50,19 +50,13 @@ impl ChunkSigner {
 
     /// Whether a chunk with this hash may follow.
     pub fn chunk(&mut self, hash: &[u8; 32], stated: &str) -> bool {
-        let text = format!(
-            "AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{EMPTY_SHA256}\n{}",
-            self.head,
-            self.previous,
-            hex(hash)
-        );
+        let text = format!("AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{EMPTY_SHA256}\n{}", self.head, self.previous, hex(hash));
         self.follows(&text, stated)
     }
 
     /// Whether a trailer may follow.
     pub fn trailer(&mut self, trailer: &[u8], stated: &str) -> bool {
-        let text =
-            format!("AWS4-HMAC-SHA256-TRAILER\n{}\n{}\n{}", self.head, self.previous, hex(&sha256(trailer)));
+        let text = format!("AWS4-HMAC-SHA256-TRAILER\n{}\n{}\n{}", self.head, self.previous, hex(&sha256(trailer)));
         self.follows(&text, stated)
     }
 

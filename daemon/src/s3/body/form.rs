@@ -62,11 +62,20 @@ impl Form {
     /// If it names no boundary.
     pub fn new(content_type: &str) -> Result<Self> {
         let mut params = content_type.split(';').skip(1).filter_map(|param| param.trim().split_once('='));
-        let boundary = params.find(|(name, _)| name.eq_ignore_ascii_case("boundary")).map(|(_, value)| value.trim_matches('"'));
-        let boundary = boundary.filter(|text| (1..=BOUNDARY_MAX).contains(&text.len())).ok_or_else(|| malformed("The form has no boundary."))?;
+        let boundary =
+            params.find(|(name, _)| name.eq_ignore_ascii_case("boundary")).map(|(_, value)| value.trim_matches('"'));
+        let boundary = boundary
+            .filter(|text| (1..=BOUNDARY_MAX).contains(&text.len()))
+            .ok_or_else(|| malformed("The form has no boundary."))?;
         let delimiter = [b"\r\n--", boundary.as_bytes()].concat();
         // The first boundary has no line before it.
-        Ok(Self { delimiter, held: BytesMut::from(&b"\r\n"[..]), taken: 0, fields: Fields::default(), state: State::Before })
+        Ok(Self {
+            delimiter,
+            held: BytesMut::from(&b"\r\n"[..]),
+            taken: 0,
+            fields: Fields::default(),
+            state: State::Before,
+        })
     }
 
     /// Takes more of the fields; true: they are all there, the file begins.
@@ -96,7 +105,8 @@ impl Form {
             }
         }
         if self.taken + self.held.len() > FIELDS_MAX && self.state != State::File {
-            return Err(Code::MaxMessageLengthExceeded.says("Your POST request fields preceding the upload file were too large."));
+            return Err(Code::MaxMessageLengthExceeded
+                .says("Your POST request fields preceding the upload file were too large."));
         }
         Ok(self.state == State::File)
     }
@@ -104,7 +114,8 @@ impl Form {
     fn count(&mut self, bytes: usize) -> Result<()> {
         self.taken += bytes;
         if self.taken > FIELDS_MAX || self.fields.fields.len() > FIELD_COUNT_MAX {
-            return Err(Code::MaxMessageLengthExceeded.says("Your POST request fields preceding the upload file were too large."));
+            return Err(Code::MaxMessageLengthExceeded
+                .says("Your POST request fields preceding the upload file were too large."));
         }
         Ok(())
     }
@@ -185,10 +196,13 @@ fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
 
 /// What a field is called, and what its file is.
 fn names(head: &str) -> Result<(String, Option<String>)> {
-    let disposition = header(head, "content-disposition").ok_or_else(|| malformed("A field of the form has no name."))?;
+    let disposition =
+        header(head, "content-disposition").ok_or_else(|| malformed("A field of the form has no name."))?;
     let param = |wanted: &str| {
         let rest = disposition.split(';').skip(1).filter_map(|param| param.trim().split_once('='));
-        rest.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim().trim_matches('"').to_owned())
+        rest.into_iter()
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case(wanted))
+            .map(|(_, value)| value.trim().trim_matches('"').to_owned())
     };
     let name = param("name").ok_or_else(|| malformed("A field of the form has no name."))?;
     Ok((name, param("filename")))

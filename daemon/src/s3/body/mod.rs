@@ -30,8 +30,14 @@ pub struct Body {
 
 enum Unframing {
     Plain,
-    Sha256 { stated: [u8; 32], hasher: Sha256 },
-    Chunked { decoder: Box<Decoder>, input: Bytes },
+    Sha256 {
+        stated: [u8; 32],
+        hasher: Sha256,
+    },
+    Chunked {
+        decoder: Box<Decoder>,
+        input: Bytes,
+    },
     /// The file of a form.
     Form(Box<Form>),
     Done,
@@ -169,7 +175,9 @@ impl Body {
     /// # Errors
     /// If it is longer than `max`, or as [`Body::next`].
     pub async fn all(&mut self, max: usize) -> Result<Bytes> {
-        let too_long = || Code::MaxMessageLengthExceeded.says(format!("Your request was too big; up to {max} bytes are taken here."));
+        let too_long = || {
+            Code::MaxMessageLengthExceeded.says(format!("Your request was too big; up to {max} bytes are taken here."))
+        };
         if self.expected.is_some_and(|expected| expected > max as u64) {
             return Err(too_long());
         }
@@ -182,7 +190,8 @@ impl Body {
                 return Err(too_long());
             }
         }
-        Ok(whole.map_or(first, BytesMut::freeze)).and_then(|all| if all.len() > max { Err(too_long()) } else { Ok(all) })
+        Ok(whole.map_or(first, BytesMut::freeze))
+            .and_then(|all| if all.len() > max { Err(too_long()) } else { Ok(all) })
     }
 }
 

@@ -46,7 +46,10 @@ fn check(rules: &CORSConfiguration) -> Result<()> {
     }
     for rule in &rules.cors_rules {
         if let Some(method) = rule.allowed_methods.iter().find(|method| !METHODS.contains(&method.as_str())) {
-            return Err(Code::InvalidRequest.says(format!("Found unsupported HTTP method in CORS config. Unsupported method is {}", method.as_str())));
+            return Err(Code::InvalidRequest.says(format!(
+                "Found unsupported HTTP method in CORS config. Unsupported method is {}",
+                method.as_str()
+            )));
         }
         let has_stars = |text: &str| text.matches('*').count() > 1;
         if rule.allowed_origins.iter().any(|origin| has_stars(origin)) {
@@ -68,15 +71,27 @@ fn check(rules: &CORSConfiguration) -> Result<()> {
 /// `AccessDenied` if the bucket lets it do nothing.
 pub fn preflight(bucket: Option<&Bucket>, head: &Head) -> Result<Answer> {
     let denied = |what: &'static str| Code::AccessDenied.says(what);
-    let origin = head.only("origin")?.ok_or_else(|| Code::BadRequest.says("Insufficient information. Origin request header needed."))?;
-    let method = head.only("access-control-request-method")?.ok_or_else(|| Code::BadRequest.says("Invalid Access-Control-Request-Method: null"))?;
+    let origin = head
+        .only("origin")?
+        .ok_or_else(|| Code::BadRequest.says("Insufficient information. Origin request header needed."))?;
+    let method = head
+        .only("access-control-request-method")?
+        .ok_or_else(|| Code::BadRequest.says("Invalid Access-Control-Request-Method: null"))?;
     let headers = head.only("access-control-request-headers")?.unwrap_or_default();
-    let rules = rules_of(bucket.ok_or(Code::NoSuchBucket)?).ok_or_else(|| denied("CORSResponse: CORS is not enabled for this bucket."))?;
+    let rules = rules_of(bucket.ok_or(Code::NoSuchBucket)?)
+        .ok_or_else(|| denied("CORSResponse: CORS is not enabled for this bucket."))?;
     let asked: Vec<&str> = headers.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    let rule = rules.cors_rules.iter().find(|rule| fits(rule, origin, method) && asked.iter().all(|name| allows_header(rule, name)));
+    let rule = rules
+        .cors_rules
+        .iter()
+        .find(|rule| fits(rule, origin, method) && asked.iter().all(|name| allows_header(rule, name)));
     let rule = rule.ok_or_else(|| denied("CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted by the resource's CORS spec."))?;
     let answer = said(Answer::ok(), rule, origin).with("access-control-allow-methods", methods(rule));
-    Ok(if asked.is_empty() { answer } else { answer.with("access-control-allow-headers", headers.to_ascii_lowercase()) })
+    Ok(if asked.is_empty() {
+        answer
+    } else {
+        answer.with("access-control-allow-headers", headers.to_ascii_lowercase())
+    })
 }
 
 /// What the answer to a browser's request says beside.
@@ -101,7 +116,8 @@ fn rules_of(bucket: &Bucket) -> Option<CORSConfiguration> {
 }
 
 fn fits(rule: &CORSRule, origin: &str, method: &str) -> bool {
-    rule.allowed_methods.iter().any(|allowed| allowed.as_str() == method) && rule.allowed_origins.iter().any(|allowed| fits_star(allowed, origin))
+    rule.allowed_methods.iter().any(|allowed| allowed.as_str() == method)
+        && rule.allowed_origins.iter().any(|allowed| fits_star(allowed, origin))
 }
 
 fn allows_header(rule: &CORSRule, name: &str) -> bool {
@@ -130,7 +146,8 @@ fn said(answer: Answer, rule: &CORSRule, origin: &str) -> Answer {
         answer.with("access-control-allow-origin", origin).with("access-control-allow-credentials", "true")
     };
     let exposed: Vec<&str> = rule.expose_headers.iter().flatten().map(String::as_str).collect();
-    let answer = if exposed.is_empty() { answer } else { answer.with("access-control-expose-headers", exposed.join(", ")) };
+    let answer =
+        if exposed.is_empty() { answer } else { answer.with("access-control-expose-headers", exposed.join(", ")) };
     let answer = answer.maybe("access-control-max-age", rule.max_age_seconds.map(|seconds| seconds.to_string()));
     answer.with("vary", "Origin, Access-Control-Request-Headers, Access-Control-Request-Method")
 }

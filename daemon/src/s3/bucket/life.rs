@@ -31,13 +31,21 @@ pub async fn list(call: &Call) -> Result<Answer> {
     let query = &call.head.query;
     let max = crate::s3::head::number::<usize>(query.filled("max-buckets"), "max-buckets")?.unwrap_or(usize::MAX);
     if max == 0 {
-        return Err(S3Error::argument("max-buckets", "0", "Argument max-buckets must be an integer between 1 and 10000."));
+        return Err(S3Error::argument(
+            "max-buckets",
+            "0",
+            "Argument max-buckets must be an integer between 1 and 10000.",
+        ));
     }
-    let (prefix, after) = (query.get("prefix").unwrap_or_default(), query.get("continuation-token").unwrap_or_default());
+    let (prefix, after) =
+        (query.get("prefix").unwrap_or_default(), query.get("continuation-token").unwrap_or_default());
     let map = call.map();
     let is_shown = |owner: &str| owner == name || call.is_admin();
     let mut own = map.buckets.iter().filter(|(bucket, record)| {
-        is_shown(&record.owner) && record.state == BucketState::Open && bucket.starts_with(prefix) && bucket.as_str() > after
+        is_shown(&record.owner)
+            && record.state == BucketState::Open
+            && bucket.starts_with(prefix)
+            && bucket.as_str() > after
     });
     let page: Vec<_> = own.by_ref().take(max).collect();
     let mut xml = Xml::root("ListAllMyBucketsResult");
@@ -72,7 +80,8 @@ pub async fn create(call: &Call, body: &mut Body) -> Result<Answer> {
     }
     if let Some(acl) = Acl::of_headers(&call.head, &call.map(), owner, owner)? {
         if ownership == Some("BucketOwnerEnforced") && acl != Acl::private(owner) {
-            return Err(Code::InvalidRequest.says("Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"));
+            return Err(Code::InvalidRequest
+                .says("Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"));
         }
         settings.documents.push((named::ACL.to_owned(), acl.text()));
     }
@@ -82,7 +91,9 @@ pub async fn create(call: &Call, body: &mut Body) -> Result<Answer> {
     }
     let create = CreateBucket { name: name.to_owned(), owner: owner.clone(), settings: settings.clone() };
     match call.cluster().control(owner, Some(new_token()), Command::CreateBucket(create)).await {
-        Err(ClusterError::ControlRefused(Refusal::BucketExists { owner: other, .. })) if other == *owner => exists(call, name, &settings),
+        Err(ClusterError::ControlRefused(Refusal::BucketExists { owner: other, .. })) if other == *owner => {
+            exists(call, name, &settings)
+        }
         Err(error) => Err(S3Error::from(error).with("BucketName", name)),
         Ok(_) => Ok(Answer::ok().with("location", format!("/{name}"))),
     }
@@ -105,7 +116,9 @@ fn check_location(call: &Call, bytes: &[u8]) -> Result<()> {
     let region = call.gateway.region();
     match stated.location_constraint.as_ref().map(|constraint| constraint.as_str()) {
         Some(other) if other != region && !other.is_empty() => {
-            let message = format!("The {other} location constraint is incompatible for the region specific endpoint this request was sent to.");
+            let message = format!(
+                "The {other} location constraint is incompatible for the region specific endpoint this request was sent to."
+            );
             Err(Code::IllegalLocationConstraintException.says(message))
         }
         _ => Ok(()),
@@ -134,7 +147,8 @@ pub async fn delete(call: &Call) -> Result<Answer> {
 
 /// Aborts all uploads of a bucket that has nothing else; false: it has.
 async fn abort_uploads(call: &Call, bucket: &Bucket) -> Result<bool> {
-    let query = |limit| Query { bucket: bucket.record.id, prefix: String::new(), delimiter: String::new(), after: None, limit };
+    let query =
+        |limit| Query { bucket: bucket.record.id, prefix: String::new(), delimiter: String::new(), after: None, limit };
     if !call.cluster().list_versions(query(1)).await?.items.is_empty() {
         return Ok(false);
     }
@@ -155,7 +169,9 @@ async fn abort_uploads(call: &Call, bucket: &Bucket) -> Result<bool> {
 pub async fn head(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, Some(Permission::Read))?;
-    Ok(Answer::status(StatusCode::OK).with("x-amz-bucket-region", call.gateway.region()).with("x-amz-access-point-alias", "false"))
+    Ok(Answer::status(StatusCode::OK)
+        .with("x-amz-bucket-region", call.gateway.region())
+        .with("x-amz-access-point-alias", "false"))
 }
 
 /// Where a bucket is.

@@ -62,20 +62,30 @@ fn check_rule(rule: &LifecycleRule) -> Result<()> {
     if !matches!(rule.status.as_str(), "Enabled" | "Disabled") {
         return Err(Code::MalformedXML.into());
     }
-    if rule.transitions.as_ref().is_some_and(|list| !list.is_empty()) || rule.noncurrent_version_transitions.as_ref().is_some_and(|list| !list.is_empty()) {
+    if rule.transitions.as_ref().is_some_and(|list| !list.is_empty())
+        || rule.noncurrent_version_transitions.as_ref().is_some_and(|list| !list.is_empty())
+    {
         return Err(S3Error::not_implemented("A lifecycle rule with transitions"));
     }
-    let does_something = rule.expiration.is_some() || rule.noncurrent_version_expiration.is_some() || rule.abort_incomplete_multipart_upload.is_some();
-    if !does_something || (rule.filter.is_some() && rule.prefix.is_some()) || (rule.filter.is_none() && rule.prefix.is_none()) {
+    let does_something = rule.expiration.is_some()
+        || rule.noncurrent_version_expiration.is_some()
+        || rule.abort_incomplete_multipart_upload.is_some();
+    if !does_something
+        || (rule.filter.is_some() && rule.prefix.is_some())
+        || (rule.filter.is_none() && rule.prefix.is_none())
+    {
         return Err(Code::MalformedXML.into());
     }
     if let Some(expiration) = &rule.expiration {
-        let stated = [expiration.days.is_some(), expiration.date.is_some(), expiration.expired_object_delete_marker.is_some()];
+        let stated =
+            [expiration.days.is_some(), expiration.date.is_some(), expiration.expired_object_delete_marker.is_some()];
         if stated.iter().filter(|is| **is).count() != 1 {
             return Err(Code::MalformedXML.into());
         }
         positive("Expiration", expiration.days)?;
-        let is_midnight = |date: &s3s::dto::Timestamp| crate::s3::date::millis_of(date.clone()).is_some_and(|millis| millis % 86_400_000 == 0);
+        let is_midnight = |date: &s3s::dto::Timestamp| {
+            crate::s3::date::millis_of(date.clone()).is_some_and(|millis| millis % 86_400_000 == 0)
+        };
         if expiration.date.as_ref().is_some_and(|date| !is_midnight(date)) {
             return Err(S3Error::argument("Date", "", "'Date' must be at midnight GMT"));
         }
@@ -95,7 +105,11 @@ fn check_rule(rule: &LifecycleRule) -> Result<()> {
 
 fn positive(action: &str, days: Option<i32>) -> Result<()> {
     match days {
-        Some(days) if days <= 0 => Err(S3Error::argument("Days", days.to_string(), format!("'Days' for {action} action must be a positive integer"))),
+        Some(days) if days <= 0 => Err(S3Error::argument(
+            "Days",
+            days.to_string(),
+            format!("'Days' for {action} action must be a positive integer"),
+        )),
         _ => Ok(()),
     }
 }

@@ -50,7 +50,8 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
         return Err(Code::MalformedXML.into());
     }
     if bucket.record.settings.versioning != Versioning::Enabled {
-        return Err(Code::InvalidBucketState.says("Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"));
+        return Err(Code::InvalidBucketState
+            .says("Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"));
     }
     let default = match stated.rule {
         None => None,
@@ -74,8 +75,12 @@ fn default(stated: &Stated) -> Result<DefaultRetention> {
     let length = match (stated.days, stated.years) {
         (Some(days), None) if (1..=DAYS_MAX).contains(&days) => days as u64 * DAY,
         (None, Some(years)) if (1..=YEARS_MAX).contains(&years) => years as u64 * YEAR,
-        (Some(days), None) if days <= 0 => return Err(wrong("Default retention period must be a positive integer value.")),
-        (None, Some(years)) if years <= 0 => return Err(wrong("Default retention period must be a positive integer value.")),
+        (Some(days), None) if days <= 0 => {
+            return Err(wrong("Default retention period must be a positive integer value."));
+        }
+        (None, Some(years)) if years <= 0 => {
+            return Err(wrong("Default retention period must be a positive integer value."));
+        }
         (Some(_), None) | (None, Some(_)) => return Err(wrong("Default retention period is too large.")),
         _ => return Err(Code::MalformedXML.into()),
     };

@@ -17,11 +17,12 @@ use super::error::Result;
 use super::object::Checks;
 
 pub use life::{create, delete, head, list, location};
-pub use lifecycle::{delete as delete_lifecycle, get as get_lifecycle, put as put_lifecycle};
+pub use lifecycle::{DOCUMENT as LIFECYCLE, delete as delete_lifecycle, get as get_lifecycle, put as put_lifecycle};
 pub use lock::{get as get_lock, put as put_lock};
 pub use setting::{
-    delete_block, delete_encryption, delete_ownership, delete_policy, get_acl, get_block, get_empty, get_encryption, get_ownership,
-    get_payer, get_policy, get_policy_status, get_replication, put_acl, put_block, put_ownership, put_policy,
+    delete_block, delete_encryption, delete_ownership, delete_policy, get_acl, get_block, get_empty, get_encryption,
+    get_ownership, get_payer, get_policy, get_policy_status, get_replication, put_acl, put_block, put_ownership,
+    put_policy,
 };
 pub use tagging::{delete as delete_tags, get as get_tags, put as put_tags};
 pub use versioning::{get as get_versioning, put as put_versioning};

@@ -41,7 +41,9 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
         _ => return Err(Code::MalformedXML.into()),
     };
     if bucket.record.settings.object_lock && wanted == Versioning::Suspended {
-        return Err(Code::InvalidBucketState.says("An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."));
+        return Err(Code::InvalidBucketState.says(
+            "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
+        ));
     }
     call.set(&bucket, |settings| {
         settings.versioning = wanted;

@@ -15,7 +15,10 @@ const DOCUMENT: &str = "website";
 pub async fn get(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, None)?;
-    bucket.document(DOCUMENT).map(Answer::xml).ok_or_else(|| S3Error::from(Code::NoSuchWebsiteConfiguration).with("BucketName", &bucket.name))
+    bucket
+        .document(DOCUMENT)
+        .map(Answer::xml)
+        .ok_or_else(|| S3Error::from(Code::NoSuchWebsiteConfiguration).with("BucketName", &bucket.name))
 }
 
 /// Replaces it.
@@ -28,7 +31,13 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
     }
     match (&website.index_document, &website.redirect_all_requests_to) {
         (Some(index), None) if !index.suffix.is_empty() && !index.suffix.contains('/') => {}
-        (Some(index), None) => return Err(S3Error::argument("IndexDocument", index.suffix.as_str(), "The IndexDocument Suffix is not well formed")),
+        (Some(index), None) => {
+            return Err(S3Error::argument(
+                "IndexDocument",
+                index.suffix.as_str(),
+                "The IndexDocument Suffix is not well formed",
+            ));
+        }
         (None, Some(_)) if website.error_document.is_none() => {}
         _ => return Err(Code::MalformedXML.into()),
     }

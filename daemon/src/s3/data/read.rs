@@ -171,7 +171,9 @@ impl Plan {
         let reply = source.cluster.query(at, &query, Freshness::Local).await?;
         let Reply::Parts(Parts { parts, .. }) = reply else { return Err(Code::InternalError.into()) };
         for (number, part) in parts {
-            let Some((_, span)) = self.parts.front().filter(|(info, _)| info.number == number && info.size == part.size) else {
+            let Some((_, span)) =
+                self.parts.front().filter(|(info, _)| info.number == number && info.size == part.size)
+            else {
                 break;
             };
             self.pieces.extend(pieces(&part.chunks, span));
@@ -255,7 +257,8 @@ mod tests {
             let found = pieces(&chunks, &span);
             let mut at = span.start;
             for Piece { chunk, range } in &found {
-                let before: u64 = chunks.iter().take_while(|one| one.id != chunk.id).map(|one| u64::from(one.length)).sum();
+                let before: u64 =
+                    chunks.iter().take_while(|one| one.id != chunk.id).map(|one| u64::from(one.length)).sum();
                 assert_eq!(before + range.start, at, "{span:?}");
                 assert!(range.end - range.start <= PIECE_BYTES && range.end <= u64::from(chunk.length));
                 at = before + range.end;
@@ -266,8 +269,11 @@ mod tests {
 
     #[test]
     fn a_span_touches_the_parts_it_should() {
-        let parts = [PartInfo { number: 1, size: 10 }, PartInfo { number: 5, size: 0 }, PartInfo { number: 7, size: 5 }];
-        let numbers = |span: Span| parts_of(&parts, &span).into_iter().map(|(part, span)| (part.number, span)).collect::<Vec<_>>();
+        let parts =
+            [PartInfo { number: 1, size: 10 }, PartInfo { number: 5, size: 0 }, PartInfo { number: 7, size: 5 }];
+        let numbers = |span: Span| {
+            parts_of(&parts, &span).into_iter().map(|(part, span)| (part.number, span)).collect::<Vec<_>>()
+        };
         assert_eq!(numbers(0..15), [(1, 0..10), (7, 0..5)]);
         assert_eq!(numbers(9..11), [(1, 9..10), (7, 0..1)]);
         assert_eq!(numbers(10..15), [(7, 0..5)]);

@@ -47,7 +47,9 @@ pub async fn stated(call: &Call, body: &mut Body, bucket: &Bucket, owner: &str) 
     let acl = match Acl::of_headers(&call.head, &map, owner, &bucket.record.owner)? {
         Some(_) if !bytes.is_empty() => return Err(Code::UnexpectedContent.into()),
         Some(acl) => acl,
-        None if bytes.is_empty() => return Err(Code::MissingSecurityHeader.says("Your request was missing a required header: x-amz-acl")),
+        None if bytes.is_empty() => {
+            return Err(Code::MissingSecurityHeader.says("Your request was missing a required header: x-amz-acl"));
+        }
         None => {
             let policy: AccessControlPolicy = read(&bytes).map_err(|_| Code::MalformedACLError)?;
             Acl::of_xml(&policy, &map, owner)?

@@ -20,9 +20,18 @@ const PARTS_MAX: u32 = 1000;
 pub async fn attributes(call: &Call) -> Result<Answer> {
     let values = call.head.headers.get_all("x-amz-object-attributes").iter();
     let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
-    let asked: Vec<String> = texts.iter().flat_map(|text| text.split(',')).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    let asked: Vec<String> = texts
+        .iter()
+        .flat_map(|text| text.split(','))
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect();
     if asked.is_empty() {
-        return Err(S3Error::argument("x-amz-object-attributes", "", "The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty"));
+        return Err(S3Error::argument(
+            "x-amz-object-attributes",
+            "",
+            "The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty",
+        ));
     }
     if let Some(name) = asked.iter().find(|name| !NAMES.contains(&name.as_str())) {
         return Err(S3Error::argument("x-amz-object-attributes", name.as_str(), "Invalid attribute name specified."));
@@ -51,7 +60,8 @@ pub async fn attributes(call: &Call) -> Result<Answer> {
     if has("ObjectSize") {
         xml.plain("ObjectSize", content.size);
     }
-    let answer = Answer::xml(xml.end("GetObjectAttributesResponse")).with("last-modified", date::http(found.version.modified));
+    let answer =
+        Answer::xml(xml.end("GetObjectAttributesResponse")).with("last-modified", date::http(found.version.modified));
     Ok(call.about(answer, &bucket, &found))
 }
 

@@ -31,13 +31,19 @@ impl Checks {
         for algorithm in Algorithm::ALL {
             let Some(text) = head.only(algorithm.header())? else { continue };
             let value = unbase64(text).filter(|value| value.len() == algorithm.length());
-            let value = value.ok_or_else(|| Code::InvalidRequest.says(format!("Value for {} header is invalid.", algorithm.header())))?;
+            let value = value.ok_or_else(|| {
+                Code::InvalidRequest.says(format!("Value for {} header is invalid.", algorithm.header()))
+            })?;
             checks.take(algorithm)?;
             checks.value = Some(value);
         }
-        for name in head.only("x-amz-trailer")?.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        for name in
+            head.only("x-amz-trailer")?.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty())
+        {
             let algorithm = Algorithm::ALL.into_iter().find(|one| one.header().eq_ignore_ascii_case(name));
-            let algorithm = algorithm.ok_or_else(|| Code::InvalidRequest.says("The value specified in the x-amz-trailer header is not supported"))?;
+            let algorithm = algorithm.ok_or_else(|| {
+                Code::InvalidRequest.says("The value specified in the x-amz-trailer header is not supported")
+            })?;
             checks.take(algorithm)?;
             checks.comes_behind = true;
         }
@@ -52,7 +58,8 @@ impl Checks {
     fn take(&mut self, algorithm: Algorithm) -> Result<()> {
         match self.algorithm.replace(algorithm) {
             None => Ok(()),
-            Some(_) => Err(Code::InvalidRequest.says("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")),
+            Some(_) => Err(Code::InvalidRequest
+                .says("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")),
         }
     }
 
@@ -90,9 +97,8 @@ impl Checks {
             (None, None) => None,
         };
         match stated {
-            Some(stated) if stated != *found => {
-                Err(Code::BadDigest.says(format!("The {} you specified did not match the calculated checksum.", algorithm.name())))
-            }
+            Some(stated) if stated != *found => Err(Code::BadDigest
+                .says(format!("The {} you specified did not match the calculated checksum.", algorithm.name()))),
             _ => Ok(()),
         }
     }

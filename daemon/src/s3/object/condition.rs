@@ -47,7 +47,8 @@ impl Conditions {
     /// # Errors
     /// `PreconditionFailed` or `NotModified`.
     pub fn check(&self, version: &Version) -> Result<()> {
-        let is_one = |text: &String| etags(text).is_none_or(|etags| etags.iter().any(|etag| *etag == version.content.etag));
+        let is_one =
+            |text: &String| etags(text).is_none_or(|etags| etags.iter().any(|etag| *etag == version.content.etag));
         // Headers have no fractions of seconds.
         let modified = version.modified / 1000 * 1000;
         let failed = |name: &'static str| Err(S3Error::from(Code::PreconditionFailed).with("Condition", name));
@@ -95,7 +96,13 @@ pub fn of_write(head: &Head) -> Result<Vec<Condition>> {
 pub fn write_mode(head: &Head) -> Result<Mode> {
     let conditions = of_write(head)?;
     let parents = head.only("x-cairn-parents")?;
-    let wrong = |name: &str, value: &str| S3Error::argument(name, value, "x-cairn-mode is derive or merge, with x-cairn-parents: ids of versions with commas between them, and no conditions.");
+    let wrong = |name: &str, value: &str| {
+        S3Error::argument(
+            name,
+            value,
+            "x-cairn-mode is derive or merge, with x-cairn-parents: ids of versions with commas between them, and no conditions.",
+        )
+    };
     match (head.only("x-cairn-mode")?, parents) {
         (None, None) if conditions.is_empty() => Ok(Mode::Overwrite),
         (None, None) => Ok(Mode::Conditional(conditions)),

@@ -10,8 +10,14 @@ use crate::s3::error::{Code, Result, S3Error};
 use crate::s3::head::Head;
 
 /// Headers that are kept and repeated as they came.
-const REPEATED: [&str; 6] =
-    ["cache-control", "content-disposition", "content-encoding", "content-language", "expires", "x-amz-website-redirect-location"];
+const REPEATED: [&str; 6] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+    "x-amz-website-redirect-location",
+];
 /// Of objects whose writer says nothing.
 const TYPE_DEFAULT: &str = "binary/octet-stream";
 const META: &str = "x-amz-meta-";
@@ -23,7 +29,10 @@ const CLASSES: [&str; 2] = ["STANDARD", "REDUCED_REDUNDANCY"];
 /// # Errors
 /// If one can't be kept.
 pub fn stated_headers(head: &Head) -> Result<(Vec<Pair>, Vec<Pair>)> {
-    let mut headers = vec![("content-type".to_owned(), head.only("content-type")?.filter(|kind| !kind.is_empty()).unwrap_or(TYPE_DEFAULT).to_owned())];
+    let mut headers = vec![(
+        "content-type".to_owned(),
+        head.only("content-type")?.filter(|kind| !kind.is_empty()).unwrap_or(TYPE_DEFAULT).to_owned(),
+    )];
     for name in REPEATED {
         let Some(value) = head.only(name)? else { continue };
         let value = if name == "content-encoding" { without_framing(value) } else { value.to_owned() };
@@ -34,7 +43,8 @@ pub fn stated_headers(head: &Head) -> Result<(Vec<Pair>, Vec<Pair>)> {
     if let Some(redirect) = head.only("x-amz-website-redirect-location")?
         && !(redirect.starts_with('/') || redirect.starts_with("http://") || redirect.starts_with("https://"))
     {
-        return Err(Code::InvalidRequest.says("The website redirect location must have a prefix of 'http://' or 'https://' or '/'."));
+        return Err(Code::InvalidRequest
+            .says("The website redirect location must have a prefix of 'http://' or 'https://' or '/'."));
     }
     check_class(head)?;
     Ok((headers, metadata(head)?))
@@ -57,13 +67,19 @@ fn metadata(head: &Head) -> Result<Vec<Pair>> {
 
 /// The encoding that is the object's own, not that of the way.
 fn without_framing(value: &str) -> String {
-    let own: Vec<&str> = value.split(',').map(str::trim).filter(|one| !one.is_empty() && *one != "aws-chunked").collect();
-    own.join(",")
+    if !value.contains("aws-chunked") {
+        return value.to_owned();
+    }
+    let own: Vec<&str> =
+        value.split(',').map(str::trim).filter(|one| !one.is_empty() && *one != "aws-chunked").collect();
+    own.join(", ")
 }
 
 fn check_class(head: &Head) -> Result<()> {
     match head.only("x-amz-storage-class")? {
-        Some(class) if !CLASSES.contains(&class) => Err(S3Error::from(Code::InvalidStorageClass).with("StorageClassRequested", class)),
+        Some(class) if !CLASSES.contains(&class) => {
+            Err(S3Error::from(Code::InvalidStorageClass).with("StorageClassRequested", class))
+        }
         _ => Ok(()),
     }
 }

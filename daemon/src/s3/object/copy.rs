@@ -42,7 +42,13 @@ impl Origin {
     /// If it names nothing.
     pub fn read(head: &Head) -> Result<Self> {
         let text = head.only("x-amz-copy-source")?.unwrap_or_default();
-        let wrong = || S3Error::argument("x-amz-copy-source", text, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey");
+        let wrong = || {
+            S3Error::argument(
+                "x-amz-copy-source",
+                text,
+                "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
+            )
+        };
         let (path, version) = match text.rsplit_once("?versionId=") {
             Some((path, version)) => (path, Some(version)),
             None => (text, None),
@@ -76,7 +82,8 @@ pub async fn origin(call: &Call) -> Result<(Bucket, Found)> {
     }
     let found = call.read_object(&bucket, &origin.key, origin.which).await;
     let found = found.map_err(|error| match error.code() {
-        Code::MethodNotAllowed => Code::InvalidRequest.says("The source of a copy request may not specifically refer to a delete marker by version id."),
+        Code::MethodNotAllowed => Code::InvalidRequest
+            .says("The source of a copy request may not specifically refer to a delete marker by version id."),
         _ => call.missing(&bucket, verdict, error),
     })?;
     call.allow_object(&bucket, &found.version, verdict, Permission::Read)?;
@@ -95,11 +102,16 @@ pub async fn copy(call: &Call) -> Result<Answer> {
     let (from, found) = origin(call).await?;
     let source = &found.version.content;
     if source.size > COPY_MAX {
-        return Err(Code::InvalidRequest.says("The specified copy source is larger than the maximum allowable size for a copy source: 5368709120"));
+        return Err(Code::InvalidRequest.says(
+            "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120",
+        ));
     }
     let replaces = replaces(&call.head, "x-amz-metadata-directive")?;
     let is_itself = from.name == bucket.name && Origin::read(&call.head)?.key == call.key();
-    let changes = replaces || ["x-amz-storage-class", "x-amz-website-redirect-location"].iter().any(|name| call.head.headers.contains_key(*name));
+    let changes = replaces
+        || ["x-amz-storage-class", "x-amz-website-redirect-location"]
+            .iter()
+            .any(|name| call.head.headers.contains_key(*name));
     if is_itself && !changes && Origin::read(&call.head)?.which.is_none() {
         return Err(Code::InvalidRequest.says("This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."));
     }
@@ -119,7 +131,13 @@ pub async fn copy(call: &Call) -> Result<Answer> {
 }
 
 /// What the copy says of itself.
-async fn content_of(call: &Call, bucket: &Bucket, (from, key): (&Bucket, &str), source: &Content, replaces_words: bool) -> Result<Content> {
+async fn content_of(
+    call: &Call,
+    bucket: &Bucket,
+    (from, key): (&Bucket, &str),
+    source: &Content,
+    replaces_words: bool,
+) -> Result<Content> {
     let mut content = Content { parts: vec![], expires: None, ..source.clone() };
     if replaces_words {
         (content.headers, content.metadata) = stated_headers(&call.head)?;
@@ -156,7 +174,9 @@ pub async fn payload_chunks(call: &Call, bucket: &Bucket, key: &str, content: &C
     loop {
         let of = OfUpload { bucket: bucket.record.id, key: key.to_owned(), upload };
         let query = Query::Parts { of, behind, limit: PARTS_AT_ONCE };
-        let Reply::Parts(Parts { parts, more }) = call.query(bucket, key, &query).await? else { return Err(Code::InternalError.into()) };
+        let Reply::Parts(Parts { parts, more }) = call.query(bucket, key, &query).await? else {
+            return Err(Code::InternalError.into());
+        };
         behind = parts.last().map_or(behind, |(number, _)| *number);
         chunks.extend(parts.into_iter().flat_map(|(_, part)| part.chunks));
         if !more {

@@ -43,7 +43,13 @@ pub async fn delete(call: &Call) -> Result<Answer> {
     Ok(if deleted.is_marker { answer.with("x-amz-delete-marker", "true") } else { answer })
 }
 
-async fn delete_one(call: &Call, bucket: &Bucket, key: &str, which: Option<Which>, conditions: Vec<Condition>) -> Result<Deleted> {
+async fn delete_one(
+    call: &Call,
+    bucket: &Bucket,
+    key: &str,
+    which: Option<Which>,
+    conditions: Vec<Condition>,
+) -> Result<Deleted> {
     let Some(which) = which else {
         let mode = if conditions.is_empty() { Mode::Overwrite } else { Mode::Conditional(conditions) };
         let committed = commit(call, bucket, key, mode, What::Deletion).await?;
@@ -55,7 +61,9 @@ async fn delete_one(call: &Call, bucket: &Bucket, key: &str, which: Option<Which
     let erase = |place| Command::Erase(Erase { place, which, bypass, conditions: conditions.clone() });
     let named = |is_null, id| Some(version_name(id, is_null));
     match call.command(bucket, key, erase).await {
-        Ok(Done::Erased(erased)) => Ok(Deleted { version: named(erased.is_null, erased.id), is_marker: erased.kind == Kind::DeleteMarker }),
+        Ok(Done::Erased(erased)) => {
+            Ok(Deleted { version: named(erased.is_null, erased.id), is_marker: erased.kind == Kind::DeleteMarker })
+        }
         Ok(_) => Err(Code::InternalError.into()),
         // What is gone is gone.
         Err(error) if error.code() == Code::NoSuchVersion => Ok(Deleted {
@@ -74,7 +82,8 @@ async fn delete_one(call: &Call, bucket: &Bucket, key: &str, which: Option<Which
 /// # Errors
 /// `AccessDenied` if not.
 pub fn bypass(call: &Call, bucket: &Bucket, key: &str) -> Result<Bypass> {
-    let asked = call.head.only("x-amz-bypass-governance-retention")?.is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let asked =
+        call.head.only("x-amz-bypass-governance-retention")?.is_some_and(|text| text.eq_ignore_ascii_case("true"));
     if !asked {
         return Ok(Bypass::Nothing);
     }
@@ -127,7 +136,9 @@ async fn delete_named(call: &Call, bucket: &Bucket, object: &ObjectIdentifier) -
         conditions.push(etags(etag.value()).map_or(Condition::Exists, Condition::Etag));
     }
     conditions.extend(object.size.and_then(|size| u64::try_from(size).ok()).map(Condition::Size));
-    conditions.extend(object.last_modified_time.clone().and_then(millis_of).map(|time| Condition::UnmodifiedSince(time + 999)));
+    conditions.extend(
+        object.last_modified_time.clone().and_then(millis_of).map(|time| Condition::UnmodifiedSince(time + 999)),
+    );
     delete_one(call, bucket, key, which, conditions).await
 }
 

@@ -71,7 +71,8 @@ pub async fn answer(call: &Call, bucket: &Bucket, found: Found) -> Result<Answer
     let span = wanted(&call.head, &content)?.span(content.size);
     let length = span.end - span.start;
     let is_large = length > 64 << 10;
-    let permit = if is_large { Some(call.gateway.admission().admit(HELD_BYTES.min(length as usize)).await?) } else { None };
+    let permit =
+        if is_large { Some(call.gateway.admission().admit(HELD_BYTES.min(length as usize)).await?) } else { None };
     let source = Source { cluster: call.cluster().clone(), bucket: bucket.record.id, key: call.key().to_owned() };
     answer.body = Out::begun(source.begin(content, span, permit).await?, length);
     Ok(answer)
@@ -82,13 +83,18 @@ fn described(call: &Call, bucket: &Bucket, found: &Found) -> Result<(Answer, u64
     let version = &found.version;
     let unchanged = |error: S3Error| match error.code() {
         // What hasn't changed still says what it is.
-        Code::NotModified => header("etag", &quoted(&version.content.etag)).map_or(error.clone(), |(name, value)| error.header(name, value)),
+        Code::NotModified => header("etag", &quoted(&version.content.etag))
+            .map_or(error.clone(), |(name, value)| error.header(name, value)),
         _ => error,
     };
     Conditions::read(&call.head, "")?.check(version).map_err(unchanged)?;
     let wanted = wanted(&call.head, &version.content)?;
     let span = wanted.span(version.content.size);
-    let mut answer = of_version(version, &wanted, call.head.only("x-amz-checksum-mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("enabled")));
+    let mut answer = of_version(
+        version,
+        &wanted,
+        call.head.only("x-amz-checksum-mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("enabled")),
+    );
     if wanted != Wanted::Whole && !(span.start == span.end) {
         answer.status = StatusCode::PARTIAL_CONTENT;
         let last = span.end - 1;
@@ -96,7 +102,8 @@ fn described(call: &Call, bucket: &Bucket, found: &Found) -> Result<(Answer, u64
     }
     override_headers(call, &mut answer)?;
     let answer = call.about(answer, bucket, found);
-    let answer = if found.heads.len() > 1 { answer.with("x-cairn-heads", found.heads.len().to_string()) } else { answer };
+    let answer =
+        if found.heads.len() > 1 { answer.with("x-cairn-heads", found.heads.len().to_string()) } else { answer };
     Ok((answer, span.end - span.start))
 }
 
@@ -111,7 +118,8 @@ fn of_version(version: &Version, wanted: &Wanted, with_sums: bool) -> Answer {
         .with("accept-ranges", "bytes")
         .with("etag", quoted(&content.etag))
         .with("last-modified", date::http(version.modified));
-    for (name, value) in content.headers.iter().filter(|(name, _)| name != ACL_HEADER && !name.starts_with("x-cairn-")) {
+    for (name, value) in content.headers.iter().filter(|(name, _)| name != ACL_HEADER && !name.starts_with("x-cairn-"))
+    {
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
             answer.set(name, value);
         }
@@ -166,11 +174,15 @@ fn override_headers(call: &Call, answer: &mut Answer) -> Result<()> {
     ];
     let head: &Head = &call.head;
     for (param, name) in OVERRIDES {
-        let Some(value) = head.query.get(param).filter(|_| matches!(call.op, Op::GetObject | Op::HeadObject)) else { continue };
+        let Some(value) = head.query.get(param).filter(|_| matches!(call.op, Op::GetObject | Op::HeadObject)) else {
+            continue;
+        };
         if call.who.user().is_none() {
-            return Err(Code::InvalidRequest.says("Request specific response headers cannot be used for anonymous GET requests."));
+            return Err(Code::InvalidRequest
+                .says("Request specific response headers cannot be used for anonymous GET requests."));
         }
-        let (name, value) = header(name, value).ok_or_else(|| S3Error::argument(param, value, "It can't be a header."))?;
+        let (name, value) =
+            header(name, value).ok_or_else(|| S3Error::argument(param, value, "It can't be a header."))?;
         answer.headers.insert(name, value);
     }
     Ok(())

@@ -32,15 +32,29 @@ pub fn lock_of_request(call: &Call, bucket: &Bucket) -> Result<Lock> {
     let legal_hold = match hold {
         None | Some("OFF") => false,
         Some("ON") => true,
-        Some(other) => return Err(S3Error::argument("x-amz-object-lock-legal-hold", other, "Legal Hold must be either of 'ON' or 'OFF'")),
+        Some(other) => {
+            return Err(S3Error::argument(
+                "x-amz-object-lock-legal-hold",
+                other,
+                "Legal Hold must be either of 'ON' or 'OFF'",
+            ));
+        }
     };
     let retention = match (mode, until) {
-        (None, None) => settings.default_retention.map(|default| Retention { mode: default.mode, until: call.now.saturating_add(default.length) }),
+        (None, None) => settings
+            .default_retention
+            .map(|default| Retention { mode: default.mode, until: call.now.saturating_add(default.length) }),
         (Some(mode), Some(until)) => {
             call.allow_named(bucket, "s3:PutObjectRetention", Some(call.key()), Some(Permission::Write))?;
             Some(Retention { mode: lock_mode(mode)?, until: future(date::read_iso(until), call.now)? })
         }
-        _ => return Err(S3Error::argument("x-amz-object-lock-mode", "", "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied")),
+        _ => {
+            return Err(S3Error::argument(
+                "x-amz-object-lock-mode",
+                "",
+                "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied",
+            ));
+        }
     };
     Ok(Lock { retention, legal_hold })
 }
@@ -54,16 +68,30 @@ fn lock_mode(text: &str) -> Result<LockMode> {
 }
 
 fn future(until: Option<u64>, now: u64) -> Result<u64> {
-    let until = until.ok_or_else(|| S3Error::argument("x-amz-object-lock-retain-until-date", "", "The retain until date must be provided in ISO 8601 format"))?;
+    let until = until.ok_or_else(|| {
+        S3Error::argument(
+            "x-amz-object-lock-retain-until-date",
+            "",
+            "The retain until date must be provided in ISO 8601 format",
+        )
+    })?;
     if until <= now {
-        return Err(S3Error::argument("x-amz-object-lock-retain-until-date", date::iso(until), "The retain until date must be in the future!"));
+        return Err(S3Error::argument(
+            "x-amz-object-lock-retain-until-date",
+            date::iso(until),
+            "The retain until date must be in the future!",
+        ));
     }
     Ok(until)
 }
 
 /// Whether the bucket has object lock.
 fn check_locks(bucket: &Bucket) -> Result<()> {
-    if bucket.record.settings.object_lock { Ok(()) } else { Err(Code::InvalidRequest.says("Bucket is missing Object Lock Configuration")) }
+    if bucket.record.settings.object_lock {
+        Ok(())
+    } else {
+        Err(Code::InvalidRequest.says("Bucket is missing Object Lock Configuration"))
+    }
 }
 
 async fn amend(call: &Call, bucket: &Bucket, change: Change) -> Result<()> {

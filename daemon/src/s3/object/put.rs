@@ -58,7 +58,9 @@ pub async fn put_body(
 pub async fn commit(call: &Call, bucket: &Bucket, key: &str, mode: Mode, body: What) -> Result<Committed> {
     let id = new_version();
     let done = call
-        .command(bucket, key, |place| Command::Commit(vec![Write { place, id, mode: mode.clone(), body: body.clone() }]))
+        .command(bucket, key, |place| {
+            Command::Commit(vec![Write { place, id, mode: mode.clone(), body: body.clone() }])
+        })
         .await?;
     let Done::Committed(each) = done else { return Err(Code::InternalError.into()) };
     let one = each.into_iter().next().ok_or(Code::InternalError)?;

@@ -79,7 +79,9 @@ pub fn wanted(head: &Head, content: &Content) -> Result<Wanted> {
     let range = head.only("range")?;
     let part: Option<u16> = number(head.query.get("partNumber"), "partNumber")?;
     match (range, part) {
-        (Some(_), Some(_)) => Err(Code::InvalidRequest.says("Cannot specify both Range header and partNumber query parameter")),
+        (Some(_), Some(_)) => {
+            Err(Code::InvalidRequest.says("Cannot specify both Range header and partNumber query parameter"))
+        }
         (None, Some(number)) => of_part(content, number),
         (Some(text), None) => match Range::read(text) {
             Some(range) => range.of(content.size, text).map(Wanted::Range),
@@ -91,11 +93,19 @@ pub fn wanted(head: &Head, content: &Content) -> Result<Wanted> {
 
 fn of_part(content: &Content, number: u16) -> Result<Wanted> {
     if number == 0 || number > 10_000 {
-        return Err(S3Error::argument("partNumber", number.to_string(), "Part number must be an integer between 1 and 10000, inclusive"));
+        return Err(S3Error::argument(
+            "partNumber",
+            number.to_string(),
+            "Part number must be an integer between 1 and 10000, inclusive",
+        ));
     }
     let count = content.parts.len().max(1);
     // What was uploaded whole is its own first part.
-    let missing = || S3Error::from(Code::InvalidPartNumber).with("PartNumberRequested", number.to_string()).with("ActualPartCount", count.to_string());
+    let missing = || {
+        S3Error::from(Code::InvalidPartNumber)
+            .with("PartNumberRequested", number.to_string())
+            .with("ActualPartCount", count.to_string())
+    };
     if content.parts.is_empty() {
         return if number == 1 { Ok(Wanted::Part(0..content.size, 0)) } else { Err(missing()) };
     }

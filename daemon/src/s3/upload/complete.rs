@@ -56,7 +56,9 @@ pub async fn complete(call: &Call, body: &mut Body) -> Result<Answer> {
             checksums: checksums.clone(),
         })
     };
-    let Done::Completed(committed) = call.command(&bucket, call.key(), command).await? else { return Err(Code::InternalError.into()) };
+    let Done::Completed(committed) = call.command(&bucket, call.key(), command).await? else {
+        return Err(Code::InternalError.into());
+    };
     Ok(completed(call, &bucket, &etag, &checksums, &committed))
 }
 
@@ -96,7 +98,8 @@ async fn sums(
     let rows = rows_of(call, bucket, upload, parts).await?;
     let found: u64 = rows.iter().map(|part| part.size).sum();
     if size.is_some_and(|size| size != found) {
-        return Err(Code::InvalidRequest.says("The provided 'x-amz-mp-object-size' header value does not match what was computed."));
+        return Err(Code::InvalidRequest
+            .says("The provided 'x-amz-mp-object-size' header value does not match what was computed."));
     }
     for (row, stated) in rows.iter().zip(stated) {
         check_part(row, stated)?;
@@ -107,7 +110,10 @@ async fn sums(
         && stated != value
         && stated != value.split('-').next().unwrap_or_default()
     {
-        return Err(Code::BadDigest.says(format!("The {} you specified did not match the calculated checksum.", algorithm.name().to_lowercase())));
+        return Err(Code::BadDigest.says(format!(
+            "The {} you specified did not match the calculated checksum.",
+            algorithm.name().to_lowercase()
+        )));
     }
     Ok(vec![Checksum { algorithm: algorithm.name().to_owned(), value }])
 }
@@ -177,7 +183,10 @@ fn completed(call: &Call, bucket: &Bucket, etag: &str, checksums: &[Checksum], c
     xml.text("Bucket", &bucket.name).text("Key", call.key()).text("ETag", &quoted(etag));
     for sum in checksums {
         xml.maybe(Algorithm::find(&sum.algorithm).map_or("Checksum", Algorithm::element), Some(&sum.value));
-        xml.text("ChecksumType", if sum.value.contains('-') { SumType::Composite.name() } else { SumType::Full.name() });
+        xml.text(
+            "ChecksumType",
+            if sum.value.contains('-') { SumType::Composite.name() } else { SumType::Full.name() },
+        );
     }
     written(Answer::xml(xml.end("CompleteMultipartUploadResult")), bucket, committed)
 }

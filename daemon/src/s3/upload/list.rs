@@ -25,7 +25,9 @@ pub async fn list_parts(call: &Call) -> Result<Answer> {
     let behind: u16 = number(call.head.query.filled("part-number-marker"), "part-number-marker")?.unwrap_or(0);
     let (upload, row) = find(call, &bucket).await?;
     let query = Query::Parts { of: name(call, &bucket, upload), behind, limit: max };
-    let Reply::Parts(Parts { parts, more }) = call.query(&bucket, call.key(), &query).await? else { return Err(Code::InternalError.into()) };
+    let Reply::Parts(Parts { parts, more }) = call.query(&bucket, call.key(), &query).await? else {
+        return Err(Code::InternalError.into());
+    };
     let mut xml = Xml::root("ListPartsResult");
     xml.text("Bucket", &bucket.name).text("Key", call.key()).text("UploadId", &upload.to_string());
     let who = initiator(&row.content.headers);
@@ -66,7 +68,13 @@ pub async fn list_uploads(call: &Call) -> Result<Answer> {
     };
     let page = call
         .cluster()
-        .list_uploads(ListQuery { bucket: bucket.record.id, prefix: prefix.to_owned(), delimiter: delimiter.to_owned(), after, limit: max })
+        .list_uploads(ListQuery {
+            bucket: bucket.record.id,
+            prefix: prefix.to_owned(),
+            delimiter: delimiter.to_owned(),
+            after,
+            limit: max,
+        })
         .await?;
     let mut xml = Xml::root("ListMultipartUploadsResult");
     xml.text("Bucket", &bucket.name).text("KeyMarker", &encoding.of(key_marker)).text("UploadIdMarker", upload_marker);

@@ -71,12 +71,17 @@ pub async fn create(call: &Call) -> Result<Answer> {
     content.headers.push((INITIATOR.to_owned(), call.who.user().unwrap_or_default().to_owned()));
     content.check_words().map_err(|_| Code::MetadataTooLarge)?;
     let upload = new_upload();
-    call.command(&bucket, call.key(), |place| Command::CreateUpload(CreateUpload { place, upload, content: content.clone() })).await?;
+    call.command(&bucket, call.key(), |place| {
+        Command::CreateUpload(CreateUpload { place, upload, content: content.clone() })
+    })
+    .await?;
     let mut xml = Xml::root("InitiateMultipartUploadResult");
     xml.text("Bucket", &bucket.name).text("Key", call.key()).text("UploadId", &upload.to_string());
     let answer = Answer::xml(xml.end("InitiateMultipartUploadResult"));
     Ok(match sums {
-        Some((algorithm, kind)) => answer.with("x-amz-checksum-algorithm", algorithm.name()).with("x-amz-checksum-type", kind.name()),
+        Some((algorithm, kind)) => {
+            answer.with("x-amz-checksum-algorithm", algorithm.name()).with("x-amz-checksum-type", kind.name())
+        }
         None => answer,
     })
 }
@@ -86,11 +91,17 @@ fn stated_sums(call: &Call) -> Result<Option<(Algorithm, SumType)>> {
     let Some(text) = call.head.only("x-amz-checksum-algorithm")? else {
         return match kind {
             None => Ok(None),
-            Some(_) => Err(Code::InvalidRequest.says("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")),
+            Some(_) => Err(Code::InvalidRequest
+                .says("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")),
         };
     };
     let algorithm = Algorithm::find(text).ok_or_else(|| Code::InvalidRequest.says("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"))?;
-    let unfit = |kind: &str| Code::InvalidRequest.says(format!("The {kind} checksum type cannot be used with the {} checksum algorithm.", algorithm.name().to_lowercase()));
+    let unfit = |kind: &str| {
+        Code::InvalidRequest.says(format!(
+            "The {kind} checksum type cannot be used with the {} checksum algorithm.",
+            algorithm.name().to_lowercase()
+        ))
+    };
     let kind = match kind {
         Some("FULL_OBJECT") if algorithm.is_linear() => SumType::Full,
         Some("COMPOSITE") if algorithm != Algorithm::Crc64Nvme => SumType::Composite,

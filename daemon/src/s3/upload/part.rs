@@ -1,7 +1,7 @@
 //! UploadPart and UploadPartCopy.
 
 use cairn_meta::slot::command::{Command, Part, PutPart};
-use cairn_meta::version::{Chunk, Checksum, Payload, UploadId};
+use cairn_meta::version::{Checksum, Chunk, Payload, UploadId};
 use futures_util::StreamExt;
 
 use super::{find, sums_of};
@@ -18,7 +18,13 @@ use crate::s3::xml::Xml;
 
 fn part_number(call: &Call) -> Result<u16> {
     let text = call.head.query.get("partNumber");
-    let wrong = || S3Error::argument("partNumber", text.unwrap_or_default(), "Part number must be an integer between 1 and 10000, inclusive");
+    let wrong = || {
+        S3Error::argument(
+            "partNumber",
+            text.unwrap_or_default(),
+            "Part number must be an integer between 1 and 10000, inclusive",
+        )
+    };
     let number: u64 = number(text, "partNumber").map_err(|_| wrong())?.ok_or_else(wrong)?;
     u16::try_from(number).ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(wrong)
 }
@@ -49,7 +55,15 @@ pub async fn put_part(call: &Call, body: &mut Body) -> Result<Answer> {
     Ok(Answer::ok().with("etag", quoted(&etag)).with_sums(&stored.sums).with("x-cairn-durability", "copies=1/1"))
 }
 
-async fn put(call: &Call, bucket: &Bucket, (upload, number): (UploadId, u16), size: u64, etag: &str, checksums: Vec<Checksum>, chunks: Vec<Chunk>) -> Result<()> {
+async fn put(
+    call: &Call,
+    bucket: &Bucket,
+    (upload, number): (UploadId, u16),
+    size: u64,
+    etag: &str,
+    checksums: Vec<Checksum>,
+    chunks: Vec<Chunk>,
+) -> Result<()> {
     let part = Part { size, etag: etag.to_owned(), modified: call.now, checksums, chunks };
     let command = |place| Command::PutPart(PutPart { place, upload, number, part: part.clone() });
     call.command(bucket, call.key(), command).await.map(drop)
@@ -93,24 +107,36 @@ pub async fn copy_part(call: &Call) -> Result<Answer> {
 }
 
 fn copied_range(text: &str, size: u64) -> Result<Span> {
-    let wrong = || S3Error::argument("x-amz-copy-source-range", text, "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy");
+    let wrong = || {
+        S3Error::argument(
+            "x-amz-copy-source-range",
+            text,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy",
+        )
+    };
     match Range::read(text) {
         Some(Range::From(first, Some(last))) if last < size => Ok(first..last + 1),
-        Some(Range::From(first, Some(last))) => {
-            Err(S3Error::from(Code::InvalidRange).with("RangeRequested", format!("{first}-{last}")).with("ActualObjectSize", size.to_string()))
-        }
+        Some(Range::From(first, Some(last))) => Err(S3Error::from(Code::InvalidRange)
+            .with("RangeRequested", format!("{first}-{last}"))
+            .with("ActualObjectSize", size.to_string())),
         _ => Err(wrong()),
     }
 }
 
 /// Bytes that lie in a version become a chunk.
-async fn inline(call: &Call, payload: &Payload, span: &Span, wanted: Option<Algorithm>) -> Result<(Vec<Chunk>, String, Vec<Checksum>)> {
+async fn inline(
+    call: &Call,
+    payload: &Payload,
+    span: &Span,
+    wanted: Option<Algorithm>,
+) -> Result<(Vec<Chunk>, String, Vec<Checksum>)> {
     let Payload::Inline(bytes) = payload else { return Err(Code::InternalError.into()) };
     let part = bytes.get(span.start as usize..span.end as usize).ok_or(Code::InternalError)?;
     let mut sums = Sums::new(wanted.as_slice());
     sums.update(part);
     let stored = sums.stored(part.len() as u64, Payload::default());
-    let chunks = if part.is_empty() { vec![] } else { vec![put_chunk(call, bytes::Bytes::copy_from_slice(part)).await?] };
+    let chunks =
+        if part.is_empty() { vec![] } else { vec![put_chunk(call, bytes::Bytes::copy_from_slice(part)).await?] };
     let checksums = stored.sums.iter().map(|(algorithm, value)| kept(*algorithm, value)).collect();
     Ok((chunks, hex(&stored.md5), checksums))
 }
@@ -145,7 +171,14 @@ async fn cut(call: &Call, chunks: &[Chunk], span: &Span) -> Result<Vec<Chunk>> {
 }
 
 /// The hashes of a span, which must be read for that.
-async fn hashed(call: &Call, from: &Bucket, key: &str, source: cairn_meta::version::Content, span: Span, wanted: Option<Algorithm>) -> Result<(String, Vec<Checksum>)> {
+async fn hashed(
+    call: &Call,
+    from: &Bucket,
+    key: &str,
+    source: cairn_meta::version::Content,
+    span: Span,
+    wanted: Option<Algorithm>,
+) -> Result<(String, Vec<Checksum>)> {
     let permit = call.gateway.admission().admit(HELD_BYTES).await?;
     let mut sums = Sums::new(wanted.as_slice());
     let length = span.end - span.start;
