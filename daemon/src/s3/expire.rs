@@ -179,7 +179,7 @@ impl Actor for Expire {
                     Ok(_) => {}
                     Err(_) if context.is_stopping() => return Ok(()),
                     Err(error) => {
-                        tracing::warn!(bucket = name, %error, "lifecycle rules could not be applied to the end")
+                        tracing::warn!(bucket = name, %error, "lifecycle rules could not be applied to the end");
                     }
                 }
             }

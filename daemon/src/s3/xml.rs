@@ -1,5 +1,7 @@
 //! XML: written by hand, as answers are flat and many; read with s3s's types, which know S3's schema.
 
+use std::fmt::Write;
+
 use s3s::xml::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{Code, Result};
@@ -54,7 +56,6 @@ impl Xml {
 
     /// An element that has something whose text needs no escapes: a number, a truth.
     pub fn plain(&mut self, name: &str, value: impl std::fmt::Display) -> &mut Self {
-        use std::fmt::Write;
         self.open(name);
         // Writing into a string never fails.
         let _ = write!(self.0, "{value}");
@@ -90,7 +91,10 @@ fn escape(into: &mut String, text: &str) {
             b'&' => into.push_str("&amp;"),
             b'"' => into.push_str("&quot;"),
             // XML 1.0 has no word for most of these; clients that list such keys ask for encoding-type=url.
-            control => into.push_str(&format!("&#x{control:X};")),
+            control => {
+                // Writing into a string never fails.
+                let _ = write!(into, "&#x{control:X};");
+            }
         }
         rest = &tail[1..];
     }

@@ -36,7 +36,6 @@ impl Transport for Nobody {
 #[derive(Clone)]
 pub struct Node {
     pub at: SocketAddr,
-    pub gateway: Gateway,
 }
 
 impl Node {
@@ -96,7 +95,7 @@ async fn on<F: Future<Output = ()>>(cluster: Cluster, test: impl Fn(Node) -> F) 
     let (stop, watch) = (Shutdown::new(), server.watch());
     let stopped = stop.clone();
     let serving = spawn(Class::Foreground, server.serve(gateway.clone(), async move { stopped.requested().await }));
-    test(Node { at, gateway: gateway.clone() }).await;
+    test(Node { at }).await;
     stop.request();
     serving.await.expect("it ends");
     assert_eq!(watch.counts().panics, 0, "no request panics");

@@ -116,12 +116,12 @@ impl Acl {
         use Permission::{FullControl, Read, Write};
         let mut acl = Self::private(owner);
         match name {
-            "private" => {}
             "public-read" => acl.grants.push((Grantee::All, Read)),
             "public-read-write" => acl.grants.extend([(Grantee::All, Read), (Grantee::All, Write)]),
             "authenticated-read" => acl.grants.push((Grantee::Authenticated, Read)),
-            "bucket-owner-read" if owner == bucket_owner => {}
-            "bucket-owner-full-control" if owner == bucket_owner => {}
+            "private" => {}
+            // It has all rights anyway.
+            "bucket-owner-read" | "bucket-owner-full-control" if owner == bucket_owner => {}
             "bucket-owner-read" => acl.grants.push((Grantee::User(bucket_owner.to_owned()), Read)),
             "bucket-owner-full-control" => acl.grants.push((Grantee::User(bucket_owner.to_owned()), FullControl)),
             _ => return Err(S3Error::argument("x-amz-acl", name, "")),

@@ -127,7 +127,7 @@ impl Decoder {
         let is_hex = (1..=16).contains(&size.len()) && size.bytes().all(|byte| byte.is_ascii_hexdigit());
         let size = u64::from_str_radix(size, 16).ok().filter(|_| is_hex).ok_or_else(malformed)?;
         let signature = rest.split(';').find_map(|part| part.trim().strip_prefix("chunk-signature="));
-        self.stated = signature.unwrap_or_default().to_owned();
+        signature.unwrap_or_default().clone_into(&mut self.stated);
         if self.signer.is_some() && signature.is_none() {
             return Err(malformed());
         }
@@ -193,8 +193,10 @@ fn malformed() -> S3Error {
 mod tests {
     use super::*;
 
+    type Trailers = Vec<(String, String)>;
+
     /// Decodes in pieces of some size.
-    fn decode(framed: &[u8], expected: u64, piece: usize) -> Result<(Vec<u8>, Vec<(String, String)>)> {
+    fn decode(framed: &[u8], expected: u64, piece: usize) -> Result<(Vec<u8>, Trailers)> {
         let mut decoder = Decoder::new(None, true, expected);
         let mut data = Vec::new();
         for piece in framed.chunks(piece) {

@@ -16,7 +16,7 @@ const RULES_MAX: usize = 100;
 const METHODS: [&str; 5] = ["GET", "PUT", "POST", "DELETE", "HEAD"];
 
 /// The rules.
-pub async fn get(call: &Call) -> Result<Answer> {
+pub fn get(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, None)?;
     bucket.document(DOCUMENT).map(Answer::xml).ok_or_else(|| Code::NoSuchCORSConfiguration.into())
@@ -134,7 +134,7 @@ fn fits_star(pattern: &str, text: &str) -> bool {
 }
 
 fn methods(rule: &CORSRule) -> String {
-    let names: Vec<&str> = rule.allowed_methods.iter().map(|method| method.as_str()).collect();
+    let names: Vec<&str> = rule.allowed_methods.iter().map(String::as_str).collect();
     names.join(", ")
 }
 

@@ -5,7 +5,7 @@ use cairn_meta::control::command::{Command, CreateBucket, Refusal};
 use cairn_meta::slot::command::{AbortUpload, Command as SlotCommand, Versioning};
 use cairn_meta::slot::list::{Item, Query};
 use hyper::StatusCode;
-use s3s::dto::CreateBucketConfiguration;
+use s3s::dto::{BucketLocationConstraint, CreateBucketConfiguration};
 
 use super::document;
 use crate::cluster::{ClusterError, Deleted, new_token};
@@ -114,7 +114,7 @@ fn check_location(call: &Call, bytes: &[u8]) -> Result<()> {
     }
     let stated: CreateBucketConfiguration = read(bytes)?;
     let region = call.gateway.region();
-    match stated.location_constraint.as_ref().map(|constraint| constraint.as_str()) {
+    match stated.location_constraint.as_ref().map(BucketLocationConstraint::as_str) {
         Some(other) if other != region && !other.is_empty() => {
             let message = format!(
                 "The {other} location constraint is incompatible for the region specific endpoint this request was sent to."

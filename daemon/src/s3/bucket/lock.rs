@@ -3,7 +3,7 @@
 use cairn_meta::control::bucket::DefaultRetention;
 use cairn_meta::slot::command::Versioning;
 use cairn_meta::version::LockMode;
-use s3s::dto::{DefaultRetention as Stated, ObjectLockConfiguration};
+use s3s::dto::{DefaultRetention as Stated, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode};
 
 use super::document;
 use crate::s3::answer::Answer;
@@ -46,7 +46,7 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, None)?;
     let stated: ObjectLockConfiguration = read(&document(call, body).await?)?;
-    if stated.object_lock_enabled.as_ref().map(|enabled| enabled.as_str()) != Some("Enabled") {
+    if stated.object_lock_enabled.as_ref().map(ObjectLockEnabled::as_str) != Some("Enabled") {
         return Err(Code::MalformedXML.into());
     }
     if bucket.record.settings.versioning != Versioning::Enabled {
@@ -66,7 +66,7 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
 }
 
 fn default(stated: &Stated) -> Result<DefaultRetention> {
-    let mode = match stated.mode.as_ref().map(|mode| mode.as_str()) {
+    let mode = match stated.mode.as_ref().map(ObjectLockRetentionMode::as_str) {
         Some("GOVERNANCE") => LockMode::Governance,
         Some("COMPLIANCE") => LockMode::Compliance,
         _ => return Err(Code::MalformedXML.into()),

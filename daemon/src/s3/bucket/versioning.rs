@@ -1,7 +1,7 @@
 //! Versioning of a bucket.
 
 use cairn_meta::slot::command::Versioning;
-use s3s::dto::VersioningConfiguration;
+use s3s::dto::{BucketVersioningStatus, VersioningConfiguration};
 
 use super::document;
 use crate::s3::answer::Answer;
@@ -35,7 +35,7 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
     if stated.mfa_delete.as_ref().is_some_and(|mfa| mfa.as_str() == "Enabled") {
         return Err(S3Error::not_implemented("MFA delete"));
     }
-    let wanted = match stated.status.as_ref().map(|status| status.as_str()) {
+    let wanted = match stated.status.as_ref().map(BucketVersioningStatus::as_str) {
         Some("Enabled") => Versioning::Enabled,
         Some("Suspended") => Versioning::Suspended,
         _ => return Err(Code::MalformedXML.into()),

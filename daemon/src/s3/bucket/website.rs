@@ -12,7 +12,7 @@ use crate::s3::xml::{read, write};
 const DOCUMENT: &str = "website";
 
 /// The document.
-pub async fn get(call: &Call) -> Result<Answer> {
+pub fn get(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, None)?;
     bucket

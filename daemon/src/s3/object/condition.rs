@@ -47,8 +47,7 @@ impl Conditions {
     /// # Errors
     /// `PreconditionFailed` or `NotModified`.
     pub fn check(&self, version: &Version) -> Result<()> {
-        let is_one =
-            |text: &String| etags(text).is_none_or(|etags| etags.iter().any(|etag| *etag == version.content.etag));
+        let is_one = |text: &String| etags(text).is_none_or(|etags| etags.contains(&version.content.etag));
         // Headers have no fractions of seconds.
         let modified = version.modified / 1000 * 1000;
         let failed = |name: &'static str| Err(S3Error::from(Code::PreconditionFailed).with("Condition", name));

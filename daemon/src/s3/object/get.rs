@@ -95,7 +95,7 @@ fn described(call: &Call, bucket: &Bucket, found: &Found) -> Result<(Answer, u64
         &wanted,
         call.head.only("x-amz-checksum-mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("enabled")),
     );
-    if wanted != Wanted::Whole && !(span.start == span.end) {
+    if wanted != Wanted::Whole && span.start != span.end {
         answer.status = StatusCode::PARTIAL_CONTENT;
         let last = span.end - 1;
         answer = answer.with("content-range", format!("bytes {}-{last}/{}", span.start, version.content.size));

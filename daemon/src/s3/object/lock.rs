@@ -2,7 +2,7 @@
 
 use cairn_meta::slot::command::{Amend, Change, Command, Which};
 use cairn_meta::version::{Lock, LockMode, Retention};
-use s3s::dto::{ObjectLockLegalHold, ObjectLockRetention};
+use s3s::dto::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockRetention};
 
 use super::delete::bypass;
 use crate::s3::access::acl::Permission;
@@ -143,7 +143,7 @@ pub async fn put_hold(call: &Call, body: &mut Body) -> Result<Answer> {
     call.allow_named(&bucket, "s3:PutObjectLegalHold", Some(call.key()), None)?;
     check_locks(&bucket)?;
     let stated: ObjectLockLegalHold = read(&document(call, body).await?)?;
-    let is_held = match stated.status.as_ref().map(|status| status.as_str()) {
+    let is_held = match stated.status.as_ref().map(ObjectLockLegalHoldStatus::as_str) {
         Some("ON") => true,
         Some("OFF") => false,
         _ => return Err(Code::MalformedXML.into()),

@@ -79,9 +79,9 @@ pub async fn list_uploads(call: &Call) -> Result<Answer> {
     let mut xml = Xml::root("ListMultipartUploadsResult");
     xml.text("Bucket", &bucket.name).text("KeyMarker", &encoding.of(key_marker)).text("UploadIdMarker", upload_marker);
     if page.next.is_some() {
-        let last = page.items.iter().rev().find_map(|item| match item {
-            Item::Entry(entry) => Some((entry.key.clone(), entry.upload.to_string())),
-            Item::Prefix(prefix) => Some((prefix.clone(), String::new())),
+        let last = page.items.last().map(|item| match item {
+            Item::Entry(entry) => (entry.key.clone(), entry.upload.to_string()),
+            Item::Prefix(prefix) => (prefix.clone(), String::new()),
         });
         let (key, upload) = last.unwrap_or_default();
         xml.text("NextKeyMarker", &encoding.of(&key)).text("NextUploadIdMarker", &upload);
