@@ -201,7 +201,7 @@ pub async fn objects_v2(call: &Call) -> Result<Answer> {
         )
     };
     let from = match token {
-        None => start.to_owned(),
+        None | Some("") => start.to_owned(),
         Some(token) => unbase64(token)
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .filter(|name| !name.is_empty())

@@ -1,6 +1,6 @@
 //! Signatures: in headers, in queries, of chunks and trailers; and all that makes one not hold.
 
-use crate::client::{Client, Signed, bare, hex, hmac, now, sha256};
+use crate::client::{Client, Signed, bare, hex, hmac, now, raw, sha256};
 use crate::node::{Node, serve};
 
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -184,5 +184,24 @@ fn unsigned_chunks_with_a_trailer_are_taken() {
         put("8\r\n12345678\r\n0\r\nx-amz-checksum-crc32:y/Q5Jg==\r\n\r\n").await.fails(400, "IncompleteBody");
         put("nonsense").await.fails(400, "IncompleteBody");
         assert_eq!(ann.get("/bucket/k").await.text(), "123456789", "what failed changed nothing");
+    });
+}
+
+#[test]
+fn bodies_without_a_length_are_taken_and_cut_ones_are_not() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        let put = |rest: &'static str| {
+            let target = ann.presign("PUT", "/bucket/k", 60, now());
+            let request = format!("PUT {target} HTTP/1.1\r\nhost: {}\r\n{rest}", node.at);
+            async move { raw(node.at, request.as_bytes()).await }
+        };
+        let answer = put("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(ann.get("/bucket/k").await.is(200).text(), "hello world");
+        let answer = put("transfer-encoding: chunked\r\n\r\n5\r\nhel").await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(ann.get("/bucket/k").await.is(200).text(), "hello world");
     });
 }

@@ -63,15 +63,6 @@ impl Body {
         Ok(Self { inner, framing, expected, seen: 0, bounds: None, trailers: Vec::new() })
     }
 
-    /// Whether it can be told from none at all.
-    ///
-    /// # Errors
-    /// `MissingContentLength` if the client says neither how long it is nor that it comes in pieces.
-    pub fn check_stated(&self, head: &Head) -> Result<()> {
-        let is_stated = self.expected.is_some() || head.headers.contains_key("transfer-encoding");
-        if is_stated { Ok(()) } else { Err(Code::MissingContentLength.into()) }
-    }
-
     /// How many bytes it has; `None`: nobody said.
     pub fn expected(&self) -> Option<u64> {
         self.expected

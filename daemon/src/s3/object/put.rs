@@ -18,7 +18,6 @@ use crate::s3::hash::{hex, kept};
 pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_write(&bucket, call.key())?;
-    body.check_stated(&call.head)?;
     let content = of_request(call, &bucket)?;
     content.check_words().map_err(|_| Code::MetadataTooLarge)?;
     let mode = write_mode(&call.head)?;

@@ -33,7 +33,6 @@ fn part_number(call: &Call) -> Result<u16> {
 pub async fn put_part(call: &Call, body: &mut Body) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_write(&bucket, call.key())?;
-    body.check_stated(&call.head)?;
     let number = part_number(call)?;
     let (upload, row) = find(call, &bucket).await?;
     let wanted = sums_of(&row.content).map(|(algorithm, _)| algorithm);
