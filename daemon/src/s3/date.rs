@@ -33,6 +33,9 @@ pub fn read_http(text: &str) -> Option<u64> {
 
 /// Reads a date as `2009-10-12T17:50:30Z` or with an offset; `None` if it is none.
 pub fn read_iso(text: &str) -> Option<u64> {
+    if text.trim().as_bytes().get(10) != Some(&b'T') {
+        return None;
+    }
     let read = Timestamp::parse(TimestampFormat::DateTime, text.trim()).ok()?;
     millis_of(read)
 }

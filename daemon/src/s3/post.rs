@@ -26,7 +26,12 @@ const FREE: [&str; 6] = ["file", "policy", "signature", "awsaccesskeyid", "x-amz
 /// Stores what a form brings.
 pub async fn post(mut call: Call, body: &mut Body) -> Result<Answer> {
     let kind = call.head.header("content-type").unwrap_or_default().to_owned();
-    let fields = body.form(&kind).await?;
+    let mut fields = body.form(&kind).await?;
+    // The policy is about the key as it will be.
+    let file_name = fields.file_name.clone();
+    if let Some((_, key)) = fields.fields.iter_mut().find(|(name, _)| name == "key") {
+        *key = key.replace("${filename}", &file_name);
+    }
     let bucket = call.bucket()?;
     let limits = prove(&mut call, &fields, &bucket.name)?;
     let key = fields.get("key").filter(|key| !key.is_empty());
@@ -37,7 +42,7 @@ pub async fn post(mut call: Call, body: &mut Body) -> Result<Answer> {
             "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.",
         )
     })?;
-    let key = key.replace("${filename}", &fields.file_name);
+    let key = key.to_owned();
     if key.len() > KEY_MAX {
         return Err(Code::KeyTooLongError.into());
     }

@@ -221,7 +221,10 @@ impl Acl {
         let mut xml = Xml::root("AccessControlPolicy");
         owner(&mut xml, "Owner", &self.owner);
         xml.open("AccessControlList");
-        for (grantee, permission) in &self.grants {
+        // Groups first: some clients sort what they get by names, if the first has one.
+        let (users, groups): (Vec<_>, Vec<_>) =
+            self.grants.iter().partition(|(grantee, _)| matches!(grantee, Grantee::User(_)));
+        for (grantee, permission) in groups.into_iter().chain(users) {
             xml.open("Grant");
             match grantee {
                 Grantee::User(name) => {
