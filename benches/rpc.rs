@@ -18,7 +18,7 @@ use cairn_io::task::{Class, spawn};
 use cairn_io::{Config, DriverChoice, time};
 use cairn_schema::{
     Advice, Answer, Applied, CommitRequest, Committed, Error, ErrorKind, ListRequest, MapRequest, MapUpdate, Page,
-    ProposeRequest, RaftRequest, ReadRequest, ReadResult, SnapshotProgress, SnapshotRequest,
+    ProposeRequest, RaftRequest, ReadRequest, ReadResult, SlotRequest, SnapshotProgress, SnapshotRequest,
 };
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
@@ -168,6 +168,14 @@ impl RaftService for Echo {
     fn batch<'a>(&'a self, _: Caller, request: &'a RaftRequest) -> Answering<'a, Bytes> {
         let answer = if request.data.len() == LARGE { Bytes::from_static(&[0; 8]) } else { request.data.clone() };
         Box::pin(async move { Ok(answer) })
+    }
+
+    fn command<'a>(&'a self, _: Caller, _: &'a SlotRequest) -> Answering<'a, Bytes> {
+        unused()
+    }
+
+    fn query<'a>(&'a self, _: Caller, _: &'a SlotRequest) -> Answering<'a, Bytes> {
+        unused()
     }
 
     fn snapshot<'a>(&'a self, _: Caller, _: &'a SnapshotRequest) -> Answering<'a, SnapshotProgress> {

@@ -22,6 +22,7 @@ pub enum Ask {
 }
 
 /// An answer.
+#[expect(clippy::large_enum_variant, reason = "a slot's reply is what is mostly told")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// A slot's.

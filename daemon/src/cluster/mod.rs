@@ -138,7 +138,8 @@ impl Cluster {
         command: command::Command,
     ) -> Result<command::Answer, ClusterError> {
         let envelope = command::Envelope { time: wall_millis(), token, command };
-        let answer = self.core().command(slot, envelope.encode().into()).await?;
+        // Boxed, as below: what finds a leader is large, and every caller's future would hold it.
+        let answer = Box::pin(self.core().command(slot, envelope.encode().into())).await?;
         let refused = match read_answer(&answer)? {
             Ok(answer) => return Ok(answer),
             Err(refused) => refused,
@@ -164,7 +165,7 @@ impl Cluster {
     }
 
     async fn query_slot(&self, slot: u32, query: &Query, freshness: Freshness) -> Result<Reply, ClusterError> {
-        match self.core().ask(slot, Ask::Slot(query.clone(), freshness)).await? {
+        match Box::pin(self.core().ask(slot, Ask::Slot(query.clone(), freshness))).await? {
             Told::Slot(reply) => Ok(reply),
             Told::Whole(_) => Err(ClusterError::Broken("a slot answers another question".to_owned())),
         }

@@ -153,7 +153,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "log.level",
         kind: Kind::Levels,
-        default: Some("info,openraft=warn"),
+        default: Some("info"),
         is_live: true,
         about: "what is logged: error, warn, info, debug or trace; also by module, as info,cairn_daemon::lane=debug",
     },

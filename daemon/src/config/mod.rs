@@ -68,8 +68,8 @@ pub struct Sources {
     pub flags: Vec<(String, String)>,
 }
 
-/// Variables that are ours and no settings: where the file is, and what the object commands are told.
-const OTHER_VARIABLES: &[&str] = &["CAIRN_CLIENT_CONFIG", "CAIRN_CONFIG", "CAIRN_ENDPOINT"];
+/// Variables that are ours and no settings of a node: where its file is, and what clients are told.
+const OTHER_VARIABLES: &[&str] = &["CAIRN_CONFIG", "CAIRN_ENDPOINT", "CAIRN_CLIENT_CONFIG"];
 
 /// What Kubernetes sets for a service called "cairn", in every container beside it.
 fn is_of_kubernetes(name: &str) -> bool {

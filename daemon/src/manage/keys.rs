@@ -13,10 +13,10 @@ const USER_MAX: usize = 128;
 
 async fn ask_keys(shared: &Shared, headers: &HeaderMap, wish: KeysAsk) -> Result<KeysAnswer, ApiError> {
     authorize(shared, headers)?;
-    ask(shared, |answer| Question::Keys(wish, answer)).await?.map_err(failed)
+    ask(shared, |answer| Question::Keys(wish, answer)).await?.map_err(|error| failed(&error))
 }
 
-fn failed(error: ClusterError) -> ApiError {
+fn failed(error: &ClusterError) -> ApiError {
     let message = error.to_string();
     match error {
         ClusterError::Refused(_) | ClusterError::ControlRefused(_) => {

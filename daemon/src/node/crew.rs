@@ -1,4 +1,5 @@
-//! The background workers of one core: for each of its lanes compaction and scrub, and one that brings chunks home.
+//! The background workers of one core: for each of its lanes compaction and scrub, one that brings chunks home, and on core 0
+//! one that applies lifecycle rules.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,15 +11,19 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::actor::{NameTaken, Rate, Registry, Schedule, Spec, State, Status};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::disks::{Disks, Settle};
 use crate::lane::{Compact, Lane, SCRUB_PERIOD, Scrub};
 use crate::manage::report::{ActorReport, ActorState, CoreReport};
+use crate::s3::expire::Expire;
 
 /// How often compaction looks for something to do.
 const COMPACT_EVERY: Duration = Duration::from_mins(1);
 /// How often chunks that don't lie where they belong are looked for; it costs nothing while there are none.
 const SETTLE_EVERY: Duration = Duration::from_secs(30);
+/// How often lifecycle rules are applied; they count in days.
+const EXPIRE_EVERY: Duration = Duration::from_hours(1);
 
 /// How fast the actors of a core may work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,7 @@ impl Budgets {
 const COMPACT: &str = "compact";
 const SCRUB: &str = "scrub";
 const SETTLE: &str = "settle";
+const EXPIRE: &str = "expire";
 
 /// The actors of this core. Clones share them.
 #[derive(Clone)]
@@ -93,6 +99,12 @@ impl Crew {
         }
         // Of lanes that left, dropping the registry drops its actors.
         self.0.lanes.borrow_mut().retain(|number, _| own.iter().any(|(own, _)| own == number));
+    }
+
+    /// Starts the actor that applies lifecycle rules. Every node has one; what two of them find is done once.
+    pub fn hire_for_cluster(&self, cluster: &Cluster) {
+        let (spec, cluster) = (Spec { schedule: Schedule::Around(EXPIRE_EVERY), ..Spec::new(EXPIRE) }, cluster.clone());
+        complain(self.0.common.start(&spec, move || Expire { cluster: cluster.clone() }).map(drop));
     }
 
     fn hire_for(&self, lane: &Lane) -> Registry {

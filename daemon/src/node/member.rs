@@ -20,14 +20,15 @@ use cairn_placement::NodeId;
 use futures_util::future::LocalBoxFuture;
 use tracing::{info, warn};
 
+use super::NodeError;
 use super::clients::NoClients;
-use super::{NodeError, gateway};
 use crate::cluster::papers::{self, SECRET, Secret};
 use crate::cluster::{ADMIN, Cluster, ClusterError, Hub, NewKey, Options, PeerAddress, Peers};
 use crate::config::{Config, Sources};
 use crate::disks::{Disks, Hub as DiskHub, Options as DiskOptions, Status};
-use crate::http::{Limits, Server};
+use crate::http::{Limits as HttpLimits, Server};
 use crate::rpc::{Backoff, Exposure, Identity, Limits as RpcLimits, Pool, Server as RpcServer, Services};
+use crate::s3::{Gateway, Limits as S3Limits};
 use crate::slot::{Options as SlotOptions, Transport, Unreachable};
 
 /// Slots of a cluster that is born, unless the configuration says otherwise.
@@ -51,7 +52,12 @@ pub struct Joining {
     exposure: Exposure,
     /// Where S3 listens, the port filled in.
     pub s3: Option<SocketAddr>,
+    /// What each core's gateway may use.
+    s3_limits: S3Limits,
 }
+
+/// A core's gateway may hold so much of the node's memory in bodies, divided by the cores.
+const BODIES_SHARE: u64 = 4;
 
 fn not_started(error: &ClusterError) -> NodeError {
     NodeError::NotStarted(error.to_string())
@@ -62,7 +68,7 @@ impl Joining {
     ///
     /// # Errors
     /// What must be changed or copied before the node can start.
-    pub async fn find(config: &Config, disks: &Status) -> Result<Self, NodeError> {
+    pub async fn find(config: &Config, disks: &Status, cores: usize) -> Result<Self, NodeError> {
         let paths: Vec<String> = disks.disks.iter().filter_map(|disk| disk.path.clone()).collect();
         let own = papers::read_own(&paths).await.map_err(|error| not_started(&error))?;
         let node = config.node().or(own.as_ref().map(|own| own.node.0)).unwrap_or(1);
@@ -81,6 +87,10 @@ impl Joining {
             None => return Err(NodeError::NotStarted(no_secret(&paths))),
         };
         papers::write_secret(&paths, &secret).await.map_err(|error| not_started(&error))?;
+        let s3_limits = S3Limits {
+            body_bytes: usize::try_from(config.memory() / BODIES_SHARE / cores as u64).unwrap_or(usize::MAX),
+            ..S3Limits::default()
+        };
         let rpc = match config.listen_rpc().filter(|_| !peers.is_empty()) {
             Some(address) => Some(claim_address("rpc", address)?),
             None if peers.is_empty() => None,
@@ -92,7 +102,7 @@ impl Joining {
         let exposure = if config.is_insecure() { Exposure::Insecure } else { Exposure::Loopback };
         let (node, slot) = (NodeId(node), SlotOptions::default());
         let slots = config.slots().unwrap_or(SLOTS);
-        Ok(Self { node, secret, peers, slot, slots, rpc, exposure, s3: None })
+        Ok(Self { node, secret, peers, slot, slots, rpc, exposure, s3: None, s3_limits })
     }
 
     /// How others are reached.
@@ -107,6 +117,7 @@ impl Joining {
     }
 
     /// With groups that are run in another way, and so many slots if the cluster is born now.
+    #[must_use]
     pub fn with_slots(mut self, slot: SlotOptions, slots: u32) -> Self {
         (self.slot, self.slots) = (slot, slots);
         self
@@ -141,7 +152,7 @@ pub async fn begin(data: Vec<String>, user: &str) -> Result<NewKey, NodeError> {
     let disks = Disks::open(&DiskHub::new(1), DiskOptions::new(data)).await.map_err(|error| broken(&error))?;
     let status = disks.status().await.map_err(|error| broken(&error))?;
     let config = Config::resolve(&Sources::default()).map_err(|error| broken(&error))?;
-    let joining = Joining::find(&config, &status).await?;
+    let joining = Joining::find(&config, &status, 1).await?;
     let member = Member::start(&Hub::new(1), disks.clone(), &joining)?;
     let made = match member.cluster.opened(&joining.options()).await {
         Ok(()) => member.cluster.create_key("cairn init", user, ADMIN).await,
@@ -157,6 +168,7 @@ pub struct Member {
     /// The cluster.
     pub cluster: Cluster,
     s3: Option<JoinHandle<usize>>,
+    s3_address: Option<SocketAddr>,
     /// Dropped, other nodes reach this core no more.
     rpc: Option<RpcServer>,
 }
@@ -172,7 +184,7 @@ impl Member {
             let (transport, peers) = (Rc::new(Nobody), Peers::none(joining.node));
             let cluster =
                 Cluster::start(hub, disks, transport, peers, &options).map_err(|error| not_started(&error))?;
-            return Ok(Self { cluster, s3: None, rpc: None });
+            return Ok(Self { cluster, s3: None, s3_address: None, rpc: None });
         }
         let pool = Rc::new(Pool::new(joining.identity(), RpcLimits::default(), BACKOFF));
         for (node, address) in joining.peers.iter().filter(|(node, _)| *node != joining.node.0) {
@@ -180,7 +192,7 @@ impl Member {
         }
         let peers = Peers { list: joining.peer_list(), calls: pool.clone() };
         let cluster = Cluster::start(hub, disks, pool, peers, &options).map_err(|error| not_started(&error))?;
-        let mut member = Self { cluster, s3: None, rpc: None };
+        let mut member = Self { cluster, s3: None, s3_address: None, rpc: None };
         member.serve_rpc(joining)?;
         Ok(member)
     }
@@ -202,8 +214,9 @@ impl Member {
     /// # Errors
     /// If the address can't be listened at.
     pub fn serve_s3(&mut self, joining: &Joining, stop: &Shutdown) -> Result<(), NodeError> {
-        let (Some(address), Some(service)) = (joining.s3, gateway::service(&self.cluster)) else { return Ok(()) };
-        let server = Server::bind(address, Reuse::Shared, Limits::default());
+        let Some(address) = joining.s3 else { return Ok(()) };
+        let service = Gateway::new(self.cluster.clone(), joining.s3_limits.clone());
+        let server = Server::bind(address, Reuse::Shared, HttpLimits::default());
         let server = server.map_err(|error| NodeError::NotStarted(in_use("s3", &error)))?;
         if here().index() == 0 {
             if !address.ip().is_loopback() {
@@ -211,10 +224,16 @@ impl Member {
             }
             info!(%address, "S3 listens");
         }
+        self.s3_address = Some(address);
         let stop = stop.clone();
         let serving = async move { server.serve(service, async move { stop.requested().await }).await };
         self.s3 = Some(spawn(Class::Foreground, serving));
         Ok(())
+    }
+
+    /// Where S3 listens, once it does.
+    pub fn s3_address(&self) -> Option<SocketAddr> {
+        self.s3_address
     }
 
     /// Tells other nodes that nothing is to be had here any more.

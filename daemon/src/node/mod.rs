@@ -14,12 +14,12 @@
 mod clients;
 mod crew;
 mod desk;
-mod gateway;
 mod member;
 mod state;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -90,6 +90,21 @@ pub struct Plan {
     pub reload: Arc<dyn Fn() -> Reload + Send + Sync>,
     /// Who asks for that.
     pub hangups: Hangups,
+    /// What runs beside the node on core 0, from when it is ready until it stops.
+    pub guest: Option<Guest>,
+}
+
+/// Something that runs beside a node.
+pub type Guest = Arc<dyn Fn(Ready) -> futures_util::future::LocalBoxFuture<'static, ()> + Send + Sync>;
+
+/// What a guest is told of its node.
+pub struct Ready {
+    /// The cluster, as core 0 sees it.
+    pub cluster: crate::cluster::Cluster,
+    /// Where S3 listens.
+    pub s3: Option<SocketAddr>,
+    /// Stops the node.
+    pub shutdown: Shutdown,
 }
 
 /// A configuration that is read again.
@@ -245,6 +260,7 @@ impl Shared {
             return self.end(&crew, &disks, endpoint).await;
         };
         desk.join(member.cluster.clone());
+        crew.hire_for_cluster(&member.cluster);
         info!(
             node = %status.map.node,
             disks = status.disks.len(),
@@ -254,10 +270,14 @@ impl Shared {
         );
         let keeping = spawn(Class::Maintenance, keep_up(crew.clone(), Some((disks.clone(), state))));
         let reloading = self.reloading(crew.clone(), endpoint.clone());
+        let guest = self.plan.guest.as_ref().map(|guest| {
+            let (cluster, shutdown) = (member.cluster.clone(), self.plan.shutdown.clone());
+            spawn(Class::Foreground, guest(Ready { cluster, s3: member.s3_address(), shutdown }))
+        });
         self.plan.shutdown.requested().await;
         info!("stopping: requests that are under way end first");
         desk.drain();
-        drop((keeping, reloading));
+        drop((keeping, reloading, guest));
         stop_serving.request();
         if let Some(cut) = match serving {
             Some(serving) => serving.await.ok(),
@@ -269,6 +289,7 @@ impl Shared {
         self.stop_serving.request();
         self.ask_others(endpoint, Ask::EndServing).await;
         member.served().await;
+        crew.dismiss().await;
         member.cluster.close().await;
         member.leave().await;
         self.end(&crew, &disks, endpoint).await
@@ -282,10 +303,10 @@ impl Shared {
         endpoint: &Rc<Endpoint<Ask>>,
     ) -> Result<Option<Member>, NodeError> {
         let config = &self.plan.config;
-        let mut joining = Joining::find(config, status).await?;
+        let mut joining = Joining::find(config, status, self.plan.cores).await?;
         joining = (self.plan.joining)(joining);
         let mut member = Member::start(&self.cluster, disks.clone(), &joining)?;
-        if let Some(address) = config.listen_s3().filter(|_| gateway::service(&member.cluster).is_some()) {
+        if let Some(address) = config.listen_s3() {
             joining.s3 = Some(claim_address("s3", address)?);
         }
         for core in (1..self.plan.cores).map(CoreId::new) {
@@ -293,13 +314,11 @@ impl Shared {
             let _ = endpoint.send(core, Ask::Join(Box::new(joining.clone()))).await;
         }
         let options = joining.options();
-        match select_opened(member.cluster.opened(&options), &self.plan.shutdown).await {
-            Some(opened) => opened.map_err(|error| NodeError::NotStarted(error.to_string()))?,
-            None => {
-                member.cluster.close().await;
-                return Ok(None);
-            }
-        }
+        let Some(opened) = select_opened(member.cluster.opened(&options), &self.plan.shutdown).await else {
+            member.cluster.close().await;
+            return Ok(None);
+        };
+        opened.map_err(|error| NodeError::NotStarted(error.to_string()))?;
         member.serve_s3(&joining, &self.stop_serving)?;
         for core in (1..self.plan.cores).map(CoreId::new) {
             let _ = endpoint.send(core, Ask::Serve).await;
@@ -533,11 +552,15 @@ fn lane_options(memory: u64, lanes: usize) -> LaneOptions {
     }
 }
 
-/// Starts a node as configured and runs it until it is told to stop.
+/// Starts a node as configured and runs it until it is told to stop, with a guest if there is one.
 ///
 /// # Errors
 /// Why it didn't start, or didn't end in order.
-pub fn run(config: &Config, reload: Arc<dyn Fn() -> Reload + Send + Sync>) -> Result<(), NodeError> {
+pub fn run(
+    config: &Config,
+    reload: Arc<dyn Fn() -> Reload + Send + Sync>,
+    guest: Option<Guest>,
+) -> Result<(), NodeError> {
     let not_started = |error: &dyn fmt::Display| NodeError::NotStarted(error.to_string());
     let usual = cairn_io::Config::default();
     let cores = config.cores().unwrap_or(usual.cores);
@@ -563,6 +586,7 @@ pub fn run(config: &Config, reload: Arc<dyn Fn() -> Reload + Send + Sync>) -> Re
         joining: |joining| joining,
         reload,
         hangups,
+        guest,
     });
     let ended = cairn_io::run(&io, move |core| node.clone().core(core)).map_err(|error| not_started(&error))?;
     // The reason is core 0's, unless another core broke it.

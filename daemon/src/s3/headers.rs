@@ -7,6 +7,8 @@ use super::head::Head;
 /// Headers beginning with `x-amz-` that are understood where they matter, or say nothing that matters here.
 const KNOWN: &[&str] = &[
     "x-amz-acl",
+    // Which the SDK for C++ sends with everything; it never had another value.
+    "x-amz-api-version",
     "x-amz-bucket-object-lock-enabled",
     "x-amz-bypass-governance-retention",
     "x-amz-checksum-algorithm",

@@ -10,7 +10,7 @@ use super::error::{Code, S3Error};
 pub fn to_error(refusal: &Refusal) -> S3Error {
     match refusal {
         Refusal::Commit(refused) => commit(refused),
-        Refusal::Content(BadContent::Words(_)) => Code::MetadataTooLarge.into(),
+        Refusal::Content(BadContent::Words(_)) | Refusal::TooLarge { .. } => Code::MetadataTooLarge.into(),
         Refusal::Content(BadContent::Chunks(_)) => Code::EntityTooLarge.into(),
         Refusal::Key(length) if *length > 0 => Code::KeyTooLongError.into(),
         Refusal::Key(_) => Code::InvalidURI.into(),

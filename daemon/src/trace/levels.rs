@@ -5,13 +5,17 @@ use std::str::FromStr;
 
 use tracing::Level;
 
-/// What is logged: a level for everything, and others for modules. Without any, `info`.
+/// What is logged: a level for everything, and others for modules. Without any, `info`. Of other people's modules no more
+/// than warnings, unless they are named: what they tell of themselves is not about this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
     all: Level,
     /// By the module's path, as it was written.
     modules: Vec<(String, Level)>,
 }
+
+/// How the names of our crates begin.
+const OURS: &str = "cairn_";
 
 impl Default for Levels {
     fn default() -> Self {
@@ -24,7 +28,8 @@ impl Levels {
     pub fn allows(&self, module: &str, level: Level) -> bool {
         let fits = |path: &str| module.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
         let best = self.modules.iter().filter(|(path, _)| fits(path)).max_by_key(|(path, _)| path.len());
-        level <= best.map_or(self.all, |(_, level)| *level)
+        let usual = if module.starts_with(OURS) { self.all } else { self.all.min(Level::WARN) };
+        level <= best.map_or(usual, |(_, level)| *level)
     }
 }
 
@@ -76,6 +81,10 @@ fn the_longest_module_decides() {
     assert!(levels.allows("cairn_daemon::node", Level::INFO) && !levels.allows("cairn_daemon::node", Level::DEBUG));
     assert!(!levels.allows("cairn_daemon_other", Level::INFO), "a path ends between names");
     assert!(!levels.allows("hyper", Level::INFO) && levels.allows("hyper", Level::WARN));
+    let usual = Levels::default();
+    assert!(usual.allows("cairn_io", Level::INFO) && !usual.allows("openraft::engine", Level::INFO));
+    let named: Levels = "info,openraft=debug".parse().expect("levels");
+    assert!(named.allows("openraft::engine", Level::DEBUG));
     assert_eq!(levels.to_string(), "warn,cairn_daemon=info,cairn_daemon::lane=trace");
     assert!("loud".parse::<Levels>().expect_err("no level").contains("choose error, warn, info"));
 }

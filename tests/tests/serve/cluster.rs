@@ -123,7 +123,7 @@ async fn race(pool: Rc<Pool>, bucket: Bucket, key: String) -> usize {
     let slot = SlotId::of_key(bucket.id, key.as_bytes(), SLOTS).0;
     let won = Rc::new(Cell::new(0));
     let write = |writer: u64| {
-        let (pool, won, envelope) = (pool.clone(), won.clone(), only_if_absent(bucket.clone(), &key, writer));
+        let (pool, won, envelope) = (pool.clone(), won.clone(), only_if_absent(bucket, &key, writer));
         async move {
             let answer = insist(&pool, slot, envelope.encode().into(), writer % 3 + 1).await;
             match read_answer(&answer).expect("it is understood") {
@@ -195,7 +195,7 @@ fn one_of_fifty_writers_is_first_whoever_is_killed_or_stands_still() {
         let key = format!("key-{round}");
         let slot = SlotId::of_key(bucket.id, key.as_bytes(), SLOTS).0;
         let leader = asking(who.clone(), move |pool| async move { leader_of(&pool, slot).await });
-        let (with, bucket) = (who.clone(), bucket.clone());
+        let with = who.clone();
         let racing = std::thread::spawn(move || asking(with, move |pool| race(pool, bucket, key)));
         std::thread::sleep(RealDuration::from_millis(7 * round));
         let node = trio.nodes[leader].take().expect("it runs");

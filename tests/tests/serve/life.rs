@@ -34,7 +34,8 @@ fn a_node_says_what_it_does_and_stops_when_asked() {
         .map(|actor| format!("{}{}", actor["name"].as_str().unwrap_or("?"), actor["lane"]))
         .collect();
     actors.sort();
-    assert_eq!(actors, ["compact0", "compact1", "scrub0", "scrub1", "settlenull", "settlenull"], "{status}");
+    let expected = ["compact0", "compact1", "expirenull", "scrub0", "scrub1", "settlenull", "settlenull"];
+    assert_eq!(actors, expected, "{status}");
     // Errors are JSON with a code.
     for (method, path, status, code) in [
         ("GET", "/nothing", 404, "no_such_path"),
@@ -182,7 +183,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let data = disks.data();
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
     let port = port.to_string();
-    let args = ["serve", "--data", &data, "--listen-management", &port, "--log-level", "debug"];
+    let args = ["serve", "--data", &data, "--listen-management", &port, "--listen-s3", "off", "--log-level", "debug"];
     // A pipe that is never emptied.
     let mut child = cairn(&args).stderr(std::process::Stdio::piped()).spawn().expect("it is built");
     let mut stream = (0..600)

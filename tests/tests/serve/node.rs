@@ -89,7 +89,8 @@ impl Node {
     /// Starts a node and waits until it listens.
     pub fn begin(disks: &Disks, more: &[&str]) -> Self {
         let data = disks.data();
-        let usual = ["serve", "--data", &data, "--cores", "2", "--listen-management", "127.0.0.1:0"];
+        let free = "127.0.0.1:0";
+        let usual = ["serve", "--data", &data, "--cores", "2", "--listen-management", free, "--listen-s3", free];
         let mut child = cairn(&[&usual, more].concat()).stderr(Stdio::piped()).spawn().expect("it is built");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let (send, lines) = channel();

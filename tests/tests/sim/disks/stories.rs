@@ -16,7 +16,8 @@ fn a_disk_that_is_gone_unnoticed_does_not_hold_up_the_map() {
     let seen = books.clone();
     let open = async move {
         seen.data.replace(vec![seen.fresh_path(0), seen.fresh_path(1)]);
-        format(&seen.data.borrow().clone(), Uid([7; 16]), admin::format_of()).await.expect("made");
+        let data = seen.data.borrow().clone();
+        format(&data, Uid([7; 16]), admin::format_of()).await.expect("made");
         let disks = Disks::open(&Hub::new(1), seen.options()).await.expect("opened");
         for at in 0..small(CHUNKS) {
             let chunk = seen.chunks.chunk(at);
