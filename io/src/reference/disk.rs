@@ -403,6 +403,11 @@ pub(super) fn explain(dir: &Path, source: io::Error) -> ScratchError {
     }
 }
 
+/// The name of the file system that a path is on, as far as known.
+pub(super) fn file_system_of(path: &Path) -> &'static str {
+    statfs::statfs(path).map_or("unknown", |stat| file_system_name(stat.filesystem_type()))
+}
+
 fn file_system_name(kind: FsType) -> &'static str {
     match kind {
         statfs::EXT4_SUPER_MAGIC => "ext4",

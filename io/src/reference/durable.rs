@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use io_uring::squeue::Flags;
 use io_uring::{opcode, squeue, types};
 
-use super::disk::{Flight, check, check_dir, check_space, explain};
+use super::disk::{Flight, check, check_dir, check_space, explain, file_system_of};
 use super::disk::{Load, Offsets, Operation, Order, Scratch, ScratchError};
 use super::memory::Buffer;
 use super::watch::{Laps, Stop, Tally, Watch};
@@ -149,7 +149,7 @@ impl Scratch {
     }
 }
 
-/// A directory to measure in, removed with all that is in it when this is dropped.
+/// A directory to measure or to show something in, removed with all that is in it when this is dropped.
 #[derive(Debug)]
 pub struct ScratchDir(PathBuf);
 
@@ -159,9 +159,17 @@ impl ScratchDir {
     /// # Errors
     /// If the directory can't take it.
     pub fn create(dir: &Path, bytes: u64) -> Result<Self, ScratchError> {
+        Self::create_as(dir, ".cairn-bench", bytes)
+    }
+
+    /// The same under a name that begins so.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_as(dir: &Path, name: &str, bytes: u64) -> Result<Self, ScratchError> {
         check_dir(dir)?;
         check_space(dir, bytes)?;
-        let path = dir.join(format!(".cairn-bench-{}.d", std::process::id()));
+        let path = dir.join(format!("{name}-{}.d", std::process::id()));
         fs::create_dir(&path).map_err(|error| explain(dir, error))?;
         Ok(Self(path))
     }
@@ -170,11 +178,23 @@ impl ScratchDir {
     pub fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Leaves it where it is.
+    pub fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+
+    /// The name of its file system, as far as known.
+    pub fn file_system(&self) -> &'static str {
+        file_system_of(&self.0)
+    }
 }
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
-        // What can't be removed can't be helped; its name says where it comes from.
-        let _ = fs::remove_dir_all(&self.0);
+        if !self.0.as_os_str().is_empty() {
+            // What can't be removed can't be helped; its name says where it comes from.
+            let _ = fs::remove_dir_all(&self.0);
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! `cairn bench`: figures of this machine, each as a ratio against something measured in the same run.
 
+pub mod crowd;
 pub mod disk;
 pub mod lane;
 pub mod load;
+pub mod meta;
+pub mod objects;
 pub mod pairs;
 pub mod report;
 pub mod s3;
@@ -19,6 +22,8 @@ pub enum Command {
     Disk(disk::Args),
     /// Measure storing and reading chunks on a disk: the chunk log beside bare writes, syncs and reads
     Lane(lane::Args),
+    /// Measure agreement on one node: commits, reads and lists of objects, beside the lane's own puts
+    Meta(meta::Args),
     /// Measure an S3 server, ours or another: requests in closed and open loops, beside bare HTTP
     S3(Box<s3::Args>),
 }
@@ -32,6 +37,7 @@ impl Command {
         match self {
             Self::Disk(args) => disk::run(args),
             Self::Lane(args) => lane::run(args),
+            Self::Meta(args) => meta::run(args),
             Self::S3(args) => s3::run(args),
         }
     }

@@ -204,7 +204,11 @@ impl Report {
 
     fn heading(&self) -> String {
         let Self { machine, file, .. } = self;
-        let calls = if self.bench == "disk" { "pread, epoll, write" } else { "pwrite, fdatasync" };
+        let calls = match self.bench {
+            "disk" => "pread, epoll, write",
+            "meta" => "chunks, no group",
+            _ => "pwrite, fdatasync",
+        };
         format!(
             "{} MiB on {} in {}, {}; bare: {}, {calls}",
             file.bytes >> 20,

@@ -21,6 +21,8 @@ use cairn_io::time::{self, Duration};
 use cairn_io::{Block, block, rng};
 use cairn_meta::index::{ChunkId, Store};
 
+use super::crowd::{all, measure};
+
 /// How long a segment file is, as by default.
 pub const SEGMENT: u32 = 256 << 20;
 
@@ -481,42 +483,6 @@ async fn recover(name: Name, stop: Stop) -> io::Result<Tally> {
     }
     // Counted in MiB, as large reads of a disk are.
     Ok(Tally { ops: read >> 20, ..watch.finish() })
-}
-
-/// Does something again and again, so many at a time.
-async fn measure<F>(
-    subject: &Rc<Subject>,
-    depth: usize,
-    stop: Stop,
-    once: impl Fn(Rc<Subject>) -> F + Clone + 'static,
-) -> io::Result<Tally>
-where
-    F: Future<Output = io::Result<()>> + 'static,
-{
-    let watch = Rc::new(Watch::start(stop));
-    all(depth, || {
-        let (subject, watch, once) = (subject.clone(), watch.clone(), once.clone());
-        async move {
-            while watch.another() {
-                once(subject.clone()).await?;
-            }
-            Ok(())
-        }
-    })
-    .await?;
-    Ok(watch.finish())
-}
-
-/// Runs so many tasks to their end.
-async fn all<F>(count: usize, task: impl Fn() -> F) -> io::Result<()>
-where
-    F: Future<Output = io::Result<()>> + 'static,
-{
-    let tasks: Vec<JoinHandle<_>> = (0..count).map(|_| task::spawn(Class::Foreground, task())).collect();
-    for task in tasks {
-        task.await.map_err(io::Error::other)??;
-    }
-    Ok(())
 }
 
 fn check(read: &Bytes, bytes: usize) -> io::Result<()> {
