@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench;
+use crate::demo;
 use crate::disk;
 use crate::lane;
 use crate::node;
@@ -29,6 +30,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node to try Cairn with: ready in seconds, gone without a trace at the end
+    #[command(after_help = demo::HELP)]
+    Demo(demo::Args),
     /// Make a new node in empty directories, and the first access key
     #[command(after_help = node::INIT_HELP)]
     Init(node::InitArgs),
@@ -93,6 +97,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let done = match Cli::parse().command {
         None => help(),
+        Some(Command::Demo(args)) => args.run(),
         Some(Command::Init(args)) => args.run(),
         Some(Command::Serve(args)) => args.run(),
         Some(Command::Key(command)) => command.run(),

@@ -13,11 +13,13 @@
 //!    └── out     └── bench::report
 //!        bench::lane ──► bench::subject      chunks on the log, beside io::reference
 //!        bench::s3 ──┐
-//!        objects ────┴─► s3                  requests to any S3 server
+//!        objects ────┼─► s3                  requests to any S3 server
+//!        demo ───────┘
 //! ```
 
 pub mod bench;
 pub mod cli;
+pub mod demo;
 pub mod disk;
 pub mod lane;
 pub mod node;

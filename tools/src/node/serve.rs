@@ -41,7 +41,7 @@ impl Args {
             let settings = settings.clone();
             Box::pin(async move { settings.resolve_again().await })
         };
-        let ended = node::run(&config, Arc::new(reload));
+        let ended = node::run(&config, Arc::new(reload), None);
         lines::flush();
         ended.map_err(|error| match error {
             NodeError::NotStarted(why) => Failure::Input(why),
