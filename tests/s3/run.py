@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs real S3 clients against a server and checks what each stores and reads.
 
+    tests/s3/run.py --node target/release/cairn      a node of its own, in a temporary directory
     tests/s3/run.py --endpoint http://127.0.0.1:9000 --access-key KEY --secret-key SECRET
     tests/s3/run.py ... -- -k boto3 -x            whatever follows -- goes to pytest
 
@@ -10,11 +11,16 @@ missing fails its tests, unless --allow-missing says otherwise. The `cairn` comm
 """
 
 import argparse
+import contextlib
 import hashlib
+import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -52,6 +58,40 @@ def server_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--region", default=get("AWS_REGION", "us-east-1"), help="or AWS_REGION")
 
 
+@contextlib.contextmanager
+def own_node(cairn: pathlib.Path):
+    """A node with one disk in a directory that is removed at the end: its endpoint and keys. It must stop in order."""
+    with tempfile.TemporaryDirectory(dir=target(), prefix="s3-node-") as home:
+        made = subprocess.run([cairn, "init", "--json", f"{home}/disk"], stdout=subprocess.PIPE, check=True)
+        key = json.loads(made.stdout)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        log = pathlib.Path(home, "log")
+        words = [cairn, "serve", "--data", f"{home}/disk", "--listen-s3", f"127.0.0.1:{port}", "--listen-management", "off"]
+        with log.open("wb") as out, subprocess.Popen(words, stderr=out) as process:
+            try:
+                wait_for(port, process, log)
+                yield f"http://127.0.0.1:{port}", key["access"], key["secret"]
+            finally:
+                process.terminate()
+                code = process.wait(timeout=120)
+        said = log.read_text(errors="replace")
+        if code != 0 or "panic" in said:
+            sys.exit(f"the node ended with exit code {code}; it said:\n{said[-4000:]}")
+
+
+def wait_for(port: int, process: subprocess.Popen, log: pathlib.Path) -> None:
+    """Waits until something answers there."""
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    sys.exit(f"the node doesn't answer; it said:\n{log.read_text(errors='replace')[-4000:]}")
+
+
 def check_server(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Complains about what wasn't said."""
     missing = [name for name in ("endpoint", "access_key", "secret_key") if not getattr(args, name)]
@@ -62,11 +102,21 @@ def check_server(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     server_arguments(parser)
+    parser.add_argument("--node", help="the cairn command: a node of its own is started and tested, and the command, too")
     parser.add_argument("--cairn", default=os.environ.get("CAIRN_BIN"), help="the cairn command to test; or CAIRN_BIN")
     parser.add_argument("--allow-missing", action="store_true", help="skip the tests of clients that aren't there")
     parser.add_argument("pytest", nargs="*", help="handed to pytest")
     args = parser.parse_args()
-    check_server(parser, args)
+    if not args.node:
+        check_server(parser, args)
+        return run(args)
+    args.cairn = args.node
+    with own_node(pathlib.Path(args.node).resolve()) as (args.endpoint, args.access_key, args.secret_key):
+        return run(args)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the tests."""
     bin_dir = environment("s3-clients", lines(HERE / "requirements.txt"))
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RCLONE_", "RESTIC_"))},

@@ -1,12 +1,13 @@
 //! The gate: every check, in order, each with its time.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use crate::prepare::prepare;
-use crate::run::{Cargo, Outcome, answers};
+use crate::run::{Cargo, Outcome, answers, outcome_of, target, workspace};
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -31,6 +32,7 @@ const STEPS: &[Step] = &[
     Step { name: "docs", about: "the documentation builds without a warning", run: docs },
     Step { name: "test", about: "unit, conformance and whole-system tests", run: tests },
     Step { name: "doctest", about: "the examples in the documentation", run: doctests },
+    Step { name: "clients", about: "real S3 clients and the demo, on a node of their own", run: clients },
     Step { name: "sim", about: "a bounded share of the simulation", run: sim },
 ];
 
@@ -90,6 +92,14 @@ fn tests() -> Outcome {
 
 fn doctests() -> Outcome {
     Cargo::new(["test", "--workspace", "--all-features", "--doc"]).run()
+}
+
+fn clients() -> Outcome {
+    if Cargo::new(["build", "--release", "--package", "cairn-tools", "--bin", "cairn"]).run() == Outcome::Failed {
+        return Outcome::Failed;
+    }
+    let cairn = target().join("release/cairn");
+    outcome_of(Command::new("python3").arg("tests/s3/run.py").arg("--node").arg(cairn).current_dir(workspace()))
 }
 
 fn sim() -> Outcome {

@@ -1,9 +1,9 @@
 //! What the tests need of the machine: looked for, installed where that is allowed, else named.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use crate::run::{Outcome, answers, outcome_of, workspace};
+use crate::run::{Outcome, answers, outcome_of, target};
 
 /// Something the tests can't do without.
 struct Need {
@@ -37,9 +37,7 @@ impl How {
 
 /// Where the tests look for Python.
 fn python() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(workspace()).join("target"), PathBuf::from);
-    target.join("python")
+    target().join("python")
 }
 
 fn has_pycapnp() -> bool {
@@ -58,6 +56,8 @@ const NEEDS: &[Need] = &[
     Need { what: "capnp", present: || answers("capnp", &["--version"]), how: How::Debian("capnproto") },
     // A client that shares no code with ours.
     Need { what: "pycapnp", present: has_pycapnp, how: How::Python("pycapnp") },
+    // One of the S3 clients; the others are Python's packages, which the tests get themselves.
+    Need { what: "restic", present: || answers("restic", &["version"]), how: How::Debian("restic") },
     Need { what: "git", present: || answers("git", &["--version"]), how: How::Debian("git") },
 ];
 
