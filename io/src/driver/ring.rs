@@ -31,8 +31,6 @@ pub(crate) struct Ring {
     queued_bytes: Cell<usize>,
     /// File operations the kernel works on.
     under_way: Limit,
-    /// The kernel can leave out completions of what succeeded.
-    skips: bool,
     /// Signalled with each completion, if the driver sleeps elsewhere.
     done: OnceCell<EventFd>,
     /// Ends a sleep on this ring from outside.
@@ -118,9 +116,7 @@ impl Ring {
             // drained before its core lets go of the pool.
             unsafe { uring.submitter().register_buffers(&[buffer]) }.is_ok()
         });
-        let skips = uring.params().is_feature_skip_cqe_on_success();
         let ring = Self {
-            skips,
             uring: RefCell::new(uring),
             slots: RefCell::default(),
             queued: Cell::new(0),
@@ -260,8 +256,9 @@ impl Ring {
         let _permit = self.under_way.permit().await;
         let (write, hold) = write_entry(fd, blocks, offset);
         // A write that is short or fails cancels the sync, whose result is all that is looked at.
-        let skip = if self.skips { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
-        let write = write.flags(squeue::Flags::IO_LINK | skip).user_data(IGNORED);
+        // NOTE: not SKIP_SUCCESS as well: if such a write fails, the kernel doesn't tell of the sync it cancels either,
+        // and whoever waits for it would wait for ever.
+        let write = write.flags(squeue::Flags::IO_LINK).user_data(IGNORED);
         let mut given = Some((write, hold));
         let key = poll_fn(|cx| {
             let (write, hold) = given.take().expect("polled once");

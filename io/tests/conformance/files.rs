@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use cairn_io::fs::{Dir, File, Mode};
 use cairn_io::task::{Class, spawn, yield_now};
+use cairn_io::time::{Duration, timeout};
 use cairn_io::{Block, block};
 use futures_util::future::{join_all, poll_immediate};
 
@@ -14,6 +15,7 @@ on_each_driver! {
     reads_need_not_be_aligned: 1,
     reads_stop_at_the_end_of_the_file: 1,
     blocks_are_written_one_after_the_other: 1,
+    a_durable_write_that_fails_says_so: 1,
     unaligned_writes_are_refused: 1,
     large_transfers_arrive_whole: 1,
     more_operations_than_the_ring_holds_wait: 1,
@@ -106,6 +108,17 @@ fn blocks_are_written_one_after_the_other() -> Program {
             assert!(file.read_at(4096, written.len()).await.expect("read")[..] == written[..]);
         }
         file.write_vectored_at(Vec::new(), 0).await.expect("nothing is easily written");
+    })
+}
+
+fn a_durable_write_that_fails_says_so() -> Program {
+    alone(|place| async move {
+        new_file(&place).await.write_at(pattern(8 * KIB, 3).await, 0).await.expect("written");
+        let dir = Dir::open(&place.dir).await.expect("it is there");
+        let file = dir.open_file("data", Mode::Read).await.expect("it can be read");
+        let blocks = vec![pattern(4096, 1).await, pattern(4096, 2).await];
+        let written = timeout(Duration::from_secs(20), file.write_durably_at(blocks, 0)).await;
+        written.expect("it ends").expect_err("it may only be read");
     })
 }
 
