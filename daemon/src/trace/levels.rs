@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use tracing::Level;
 
-/// What is logged: a level for everything, and others for modules. Without any, `info`. Of other people's modules no more
-/// than warnings, unless they are named: what they tell of themselves is not about this node.
+/// What is logged: a level for everything, and others for modules. Without any, `info`. Of other people's modules only
+/// errors, unless they are named: what they tell of themselves is not about this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
     all: Level,
@@ -28,7 +28,7 @@ impl Levels {
     pub fn allows(&self, module: &str, level: Level) -> bool {
         let fits = |path: &str| module.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
         let best = self.modules.iter().filter(|(path, _)| fits(path)).max_by_key(|(path, _)| path.len());
-        let usual = if module.starts_with(OURS) { self.all } else { self.all.min(Level::WARN) };
+        let usual = if module.starts_with(OURS) { self.all } else { self.all.min(Level::ERROR) };
         level <= best.map_or(usual, |(_, level)| *level)
     }
 }
@@ -80,9 +80,9 @@ fn the_longest_module_decides() {
     assert!(levels.allows("cairn_daemon::lane::scrub", Level::TRACE));
     assert!(levels.allows("cairn_daemon::node", Level::INFO) && !levels.allows("cairn_daemon::node", Level::DEBUG));
     assert!(!levels.allows("cairn_daemon_other", Level::INFO), "a path ends between names");
-    assert!(!levels.allows("hyper", Level::INFO) && levels.allows("hyper", Level::WARN));
+    assert!(!levels.allows("hyper", Level::WARN) && levels.allows("hyper", Level::ERROR));
     let usual = Levels::default();
-    assert!(usual.allows("cairn_io", Level::INFO) && !usual.allows("openraft::engine", Level::INFO));
+    assert!(usual.allows("cairn_io", Level::INFO) && !usual.allows("openraft::engine", Level::WARN));
     let named: Levels = "info,openraft=debug".parse().expect("levels");
     assert!(named.allows("openraft::engine", Level::DEBUG));
     assert_eq!(levels.to_string(), "warn,cairn_daemon=info,cairn_daemon::lane=trace");
