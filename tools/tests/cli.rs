@@ -102,5 +102,5 @@ fn shells_and_man_get_what_they_want() {
     assert!(page(&[]).contains(".TH cairn 1"), "{}", page(&[]));
     let serve = page(&["serve"]);
     assert!(serve.contains(".TH cairn-serve 1") && serve.contains("SIGHUP reads the settings again"), "{serve}");
-    refuses(&cairn(&["man", "nonsense"]), "`cairn` has no command nonsense; it has serve, status,");
+    refuses(&cairn(&["man", "nonsense"]), "`cairn` has no command nonsense; it has demo, init, serve, status,");
 }

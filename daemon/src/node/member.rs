@@ -10,14 +10,12 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use cairn_io::net::{Listener, Reuse};
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::time::Duration;
 use cairn_io::{Shutdown, here};
 use cairn_meta::control::state::Cluster as Born;
 use cairn_placement::NodeId;
-use futures_util::future::LocalBoxFuture;
 use tracing::{info, warn};
 
 use super::NodeError;
@@ -29,7 +27,7 @@ use crate::disks::{Disks, Hub as DiskHub, Options as DiskOptions, Status};
 use crate::http::{Limits as HttpLimits, Server};
 use crate::rpc::{Backoff, Exposure, Identity, Limits as RpcLimits, Pool, Server as RpcServer, Services};
 use crate::s3::{Gateway, Limits as S3Limits};
-use crate::slot::{Options as SlotOptions, Transport, Unreachable};
+use crate::slot::{Nobody, Options as SlotOptions};
 
 /// Slots of a cluster that is born, unless the configuration says otherwise.
 const SLOTS: u32 = 256;
@@ -265,13 +263,4 @@ fn in_use(what: &str, error: &std::io::Error) -> String {
 pub fn claim_address(what: &str, address: SocketAddr) -> Result<SocketAddr, NodeError> {
     let claimed = Listener::bind(address, Reuse::Exclusive).and_then(|listener| listener.local_addr());
     claimed.map_err(|error| NodeError::NotStarted(in_use(what, &error)))
-}
-
-/// A cluster of one has nobody to send to.
-struct Nobody;
-
-impl Transport for Nobody {
-    fn send(&self, node: u64, _: Bytes, _: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>> {
-        Box::pin(async move { Err(Unreachable { node, reason: "this is a cluster of one".to_owned() }) })
-    }
 }

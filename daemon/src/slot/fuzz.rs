@@ -13,13 +13,13 @@ use cairn_io::time::Duration;
 use cairn_meta::index::{Error, Store};
 use cairn_meta::rows::{Batch, Machine, Rows};
 use cairn_placement::NodeId;
-use futures_util::future::{LocalBoxFuture, ready};
+use futures_util::future::LocalBoxFuture;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 
 use super::codec::decode_entry;
 use super::types::{Command, Entry, LogId, Membership, Payload, SnapshotMeta, StoredMembership, Vote, log_id};
 use super::wire::{Item, Question, Reply, SnapshotEnd, SnapshotPart, decode_batch, encode_batch};
-use super::{Options, Slots, Transport, Unreachable};
+use super::{Nobody, Options, Slots};
 use crate::lane::{Lane, Options as LaneOptions, Owner, Row};
 
 /// Takes what to say from the fuzzer's bytes; zeros behind their end.
@@ -329,14 +329,6 @@ impl Machine for Keeps {
 
     fn too_large(&self, bytes: usize, max: usize) -> Vec<u8> {
         format!("{bytes} bytes of rows, at most {max}").into_bytes()
-    }
-}
-
-struct Nobody;
-
-impl Transport for Nobody {
-    fn send(&self, node: u64, _: Bytes, _: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>> {
-        Box::pin(ready(Err(Unreachable { node, reason: "there is nobody".to_owned() })))
     }
 }
 

@@ -55,7 +55,7 @@ use openraft::{Config, EmptyNode, Raft, ReadPolicy, SnapshotPolicy};
 pub use codec::Undecodable;
 pub use log::SlotLog;
 pub use machine::SlotMachine;
-pub use router::{Transport, Unreachable};
+pub use router::{Nobody, Transport, Unreachable};
 pub use types::{Answer, Command, Group};
 pub use wire::{Item as Piece, decode_batch, encode_batch, sender_of};
 

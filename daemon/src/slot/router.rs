@@ -34,6 +34,15 @@ pub struct Unreachable {
     pub reason: String,
 }
 
+/// The transport of a cluster of one: there is nobody to be reached.
+pub struct Nobody;
+
+impl Transport for Nobody {
+    fn send(&self, node: u64, _: Bytes, _: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>> {
+        Box::pin(async move { Err(Unreachable { node, reason: "this is a cluster of one".to_owned() }) })
+    }
+}
+
 /// Answers the questions of other nodes.
 pub trait Answers {
     /// Answers one question to a slot.

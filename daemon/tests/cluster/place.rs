@@ -3,28 +3,17 @@
 use std::future::Future;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use cairn_daemon::cluster::{Cluster, Hub, Options, Peers, Seal};
 use cairn_daemon::disks::{Disks, Format, Hub as DiskHub, Options as DiskOptions, Uid, format};
 use cairn_daemon::lane::Options as LaneOptions;
-use cairn_daemon::slot::{Options as SlotOptions, Transport, Unreachable};
+use cairn_daemon::slot::{Nobody, Options as SlotOptions};
 use cairn_io::log::Options as LogOptions;
 use cairn_io::time::Duration;
 use cairn_io::{Config, CoreId, DriverChoice, run};
 use cairn_meta::control::state::{Cluster as Born, ClusterId};
 use cairn_placement::NodeId;
-use futures_util::future::LocalBoxFuture;
 
 pub const SLOTS: u32 = 4;
-
-/// There is nobody to be reached.
-struct Nobody;
-
-impl Transport for Nobody {
-    fn send(&self, node: u64, _: Bytes, _: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>> {
-        Box::pin(async move { Err(Unreachable { node, reason: "there is nobody".to_owned() }) })
-    }
-}
 
 /// A directory with disks, removed at the end.
 pub struct Place {

@@ -4,13 +4,12 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use cairn_daemon::cluster::{Cluster, Options, Seal};
 use cairn_daemon::disks::{Disks, Format, Hub, Options as DiskOptions, Uid, format};
 use cairn_daemon::http::{Limits as HttpLimits, Server};
 use cairn_daemon::lane::Options as LaneOptions;
 use cairn_daemon::s3::{Gateway, Limits};
-use cairn_daemon::slot::{Options as SlotOptions, Transport, Unreachable};
+use cairn_daemon::slot::{Nobody, Options as SlotOptions};
 use cairn_io::log::Options as LogOptions;
 use cairn_io::net::Reuse;
 use cairn_io::task::{Class, spawn};
@@ -19,18 +18,8 @@ use cairn_io::{Config, DriverChoice, Shutdown, run};
 use cairn_meta::control::command::Command;
 use cairn_meta::control::state::{Cluster as Born, ClusterId, KeyRecord, UserRecord};
 use cairn_placement::NodeId;
-use futures_util::future::LocalBoxFuture;
 
 use crate::client::Client;
-
-/// There is nobody to be reached.
-struct Nobody;
-
-impl Transport for Nobody {
-    fn send(&self, node: u64, _: Bytes, _: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>> {
-        Box::pin(async move { Err(Unreachable { node, reason: "there is nobody".to_owned() }) })
-    }
-}
 
 /// What a test gets.
 #[derive(Clone)]

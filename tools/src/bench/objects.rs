@@ -7,11 +7,10 @@ use std::fmt::Display;
 use std::io;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use cairn_daemon::cluster::{Cluster, Freshness, Options, Seal, new_version};
 use cairn_daemon::disks::{Disks, Format, Hub, Options as DiskOptions, Uid, format};
 use cairn_daemon::lane::{Lane, Options as LaneOptions};
-use cairn_daemon::slot::{Options as SlotOptions, Transport, Unreachable};
+use cairn_daemon::slot::{Nobody, Options as SlotOptions};
 use cairn_io::log::{Options as LogOptions, Payload as Record, Prewrite};
 use cairn_io::reference::{Laps, Stop, Tally};
 use cairn_io::rng;
@@ -27,7 +26,6 @@ use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::version::commit::Mode;
 use cairn_meta::version::{Content, Payload};
 use cairn_placement::{NodeId, SlotId};
-use futures_util::future::LocalBoxFuture;
 
 use super::crowd::{all, measure};
 
@@ -78,15 +76,6 @@ struct Subject {
     written: BucketRecord,
     objects: u64,
     next: Cell<u64>,
-}
-
-/// There is nobody to be reached.
-struct Nobody;
-
-impl Transport for Nobody {
-    fn send(&self, node: u64, _: Bytes, _: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>> {
-        Box::pin(async move { Err(Unreachable { node, reason: "it is a cluster of one".to_owned() }) })
-    }
 }
 
 thread_local! {
