@@ -95,6 +95,7 @@ impl RaftStateMachine<Group> for SlotMachine {
             let (entry, responder) = entry?;
             let answer = self.apply_entry(&entry.log_id, entry.payload).map_err(io_error)?;
             responder.into_iter().for_each(|responder| responder.send(answer.clone()));
+            self.lane.flush_if_due(self.slot).await.map_err(io_error)?;
             if applied % ENTRIES_AT_ONCE == 0 {
                 cairn_io::task::yield_now().await;
             }

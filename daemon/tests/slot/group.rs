@@ -27,6 +27,7 @@ on_each_driver!(
     a_new_member_gets_a_snapshot,
     a_leader_hands_over,
     a_command_with_too_many_rows_is_refused_and_the_group_goes_on,
+    more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble,
     a_replica_that_is_too_old_stops_and_says_so,
     a_group_whose_task_panicked_is_not_taken_for_well
 );
@@ -313,6 +314,29 @@ async fn a_command_with_too_many_rows_is_refused_and_the_group_goes_on(place: Pl
     cluster.stop(1).await;
     cluster.nodes[1].store.clear().expect("nobody has it open");
     cluster.start(1).await;
+    let applied = cluster.applied().await;
+    for at in 0..3 {
+        assert_eq!(cluster.rows(at, applied).await, before, "node {at}");
+    }
+}
+
+async fn more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble(place: Place) {
+    let mut cluster = begin(&place, 3).await;
+    for number in 0..60 {
+        cluster.propose(&format!("key{number}={}", "z".repeat(60_000))).await;
+    }
+    let before = cluster.rows(0, cluster.applied().await).await;
+    assert_eq!(before.len(), 60);
+    for at in 0..3 {
+        let slots = cluster.nodes[at].slots.clone().expect("it runs");
+        while slots.status(SLOT).expect("open").purged.is_none() {
+            assert_eq!(slots.stopped(SLOT), Ok(None), "node {at}");
+            sleep(Duration::from_millis(20)).await;
+        }
+        cluster.stop(at).await;
+        cluster.nodes[at].store.clear().expect("nobody has it open");
+        cluster.start(at).await;
+    }
     let applied = cluster.applied().await;
     for at in 0..3 {
         assert_eq!(cluster.rows(at, applied).await, before, "node {at}");

@@ -1,11 +1,11 @@
 //! Writing marked rows into the log, and what records of rows mean to the index.
 
 use cairn_io::log::{Entry, Id, Kind, Location, Payload, Record, Room};
-use cairn_io::rng;
+use cairn_io::{rng, time};
 use cairn_meta::index::{Error, Scan, Step, Table};
 
 use super::codec::{What, rows_id, slot_and_number};
-use super::{Flushed, MARKS, Row, RowsRecord, SlotFacts, key, prefix};
+use super::{Flushed, MARKS, ROOM_AGAIN, Row, RowsRecord, SlotFacts, key, prefix};
 use crate::lane::state::{State, decode, record_key};
 use crate::lane::{Claim, Lane, LaneError, Underway};
 
@@ -13,26 +13,48 @@ use crate::lane::{Claim, Lane, LaneError, Underway};
 /// lane.
 const ROWS_CLAIM: Id = [0xFF; 32];
 
+/// All marked rows of a slot at one moment.
+pub(super) struct Flush {
+    record: RowsRecord,
+    /// What the slot's facts said of them.
+    marked_bytes: usize,
+}
+
+impl Flush {
+    pub(super) fn flushed(&self) -> Flushed {
+        (self.record.at, self.record.members.clone())
+    }
+}
+
 impl Lane {
     /// Writes the rows of a slot that changed since the last time into the log, as they are now. Returns the entry whose
-    /// effect they have, when they are durable; `None` if nothing was ever applied.
+    /// effect they have, when they are durable; `None` if nothing was ever applied. Waits for room as long as it takes.
     ///
     /// # Errors
-    /// Poisoned, no room even in the reserve, or if the index can't be read.
+    /// Poisoned, or if the index can't be read.
     pub async fn flush_slot(&self, slot: u32) -> Result<Option<Flushed>, LaneError> {
-        let claim = self.claim_rows().await;
-        let mut underway = Underway::default();
-        underway.claims.push(claim);
-        let Some((record, flushed)) = self.0.state.gather_flush(slot)? else {
-            return Ok(self.slot_facts(slot)?.flushed);
-        };
-        self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), &record, Room::Reserve).await?;
-        underway.settle().await?;
-        self.check_index()?;
-        Ok(Some(flushed))
+        loop {
+            match self.try_flush(slot).await {
+                Err(error) if error.is_no_room() => time::sleep(ROOM_AGAIN).await,
+                other => return other,
+            }
+        }
     }
 
-    /// Flushes a slot when so much of it is marked that a record could become too long.
+    async fn try_flush(&self, slot: u32) -> Result<Option<Flushed>, LaneError> {
+        let mut underway = Underway::default();
+        underway.claims.push(self.claim_rows().await);
+        let Some(flush) = self.0.state.gather_flush(slot)? else {
+            return Ok(self.slot_facts(slot)?.flushed);
+        };
+        self.submit_flush(&mut underway, slot, &flush, Room::Reserve).await?;
+        underway.settle().await?;
+        self.check_index()?;
+        Ok(Some(flush.flushed()))
+    }
+
+    /// Flushes a slot when so much of it is marked that with another command a record could become too long. To be called
+    /// after each command.
     ///
     /// # Errors
     /// As [`Lane::flush_slot`].
@@ -46,6 +68,21 @@ impl Lane {
 
     pub(super) async fn claim_rows(&self) -> Claim {
         self.claim(ROWS_CLAIM).await
+    }
+
+    pub(super) async fn submit_flush(
+        &self,
+        underway: &mut Underway,
+        slot: u32,
+        flush: &Flush,
+        room: Room,
+    ) -> Result<(), LaneError> {
+        self.submit_rows(underway, rows_id(slot, rng::next_u64(), 0), &flush.record, room).await?;
+        // What was marked meanwhile is another flush's.
+        let written =
+            |facts: &mut SlotFacts| facts.marked_bytes = facts.marked_bytes.saturating_sub(flush.marked_bytes);
+        self.0.state.facts.borrow_mut().entry(slot).and_modify(written);
+        Ok(())
     }
 
     pub(super) async fn submit_rows(
@@ -63,7 +100,7 @@ impl Lane {
 
 impl State {
     /// All rows of a slot that are marked, as they are now; `None` if the log has all that was applied.
-    pub(super) fn gather_flush(&self, slot: u32) -> Result<Option<(RowsRecord, Flushed)>, Error> {
+    pub(super) fn gather_flush(&self, slot: u32) -> Result<Option<Flush>, Error> {
         let facts = self.with_facts(slot, SlotFacts::clone)?;
         let Some(at) = facts.applied else { return Ok(None) };
         if facts.flushed.as_ref().is_some_and(|(flushed, members)| (*flushed, members) == (at, &facts.members)) {
@@ -79,10 +116,8 @@ impl State {
                 None => Row::Gone(row, 0),
             });
         }
-        // What is marked from now on is another flush's.
-        self.facts.borrow_mut().entry(slot).and_modify(|facts| facts.marked_bytes = 0);
-        let record = RowsRecord { what: What::Flush, at, members: facts.members.clone(), rows };
-        Ok(Some((record, (at, facts.members))))
+        let record = RowsRecord { what: What::Flush, at, members: facts.members, rows };
+        Ok(Some(Flush { record, marked_bytes: facts.marked_bytes }))
     }
 
     /// What a record of rows means, see the table above.

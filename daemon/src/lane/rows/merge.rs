@@ -11,6 +11,7 @@ use cairn_io::rng;
 use cairn_meta::index::{Error, Table};
 
 use super::codec::{What, rows_id, slot_and_number};
+use super::flush::Flush;
 use super::{Row, RowsRecord, SlotFacts, key};
 use crate::lane::state::record_key;
 use crate::lane::{Lane, LaneError, Underway};
@@ -75,9 +76,9 @@ impl Lane {
         let flush = if is_any_marked { self.0.state.gather_flush(slot)? } else { None };
         let flushed = self.slot_facts(slot)?.flushed;
         let is_last = flushed.as_ref().is_some_and(|(last, _)| *last == record.at);
-        let base = flush.as_ref().map(|(_, flushed)| flushed.clone()).or(flushed);
-        if let Some((flush, _)) = &flush {
-            self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), flush, room).await?;
+        let base = flush.as_ref().map(Flush::flushed).or(flushed);
+        if let Some(flush) = &flush {
+            self.submit_flush(&mut underway, slot, flush, room).await?;
         }
         if let Some((at, members)) = base.filter(|_| is_last || !rows.is_empty()) {
             let carried = RowsRecord { what: What::Carried, at, members, rows };
