@@ -43,6 +43,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cairn_io::task::{Class, spawn};
 use cairn_io::time::{self, Duration};
 use cairn_meta::rows::{Machine, Rows};
 use cairn_placement::NodeId;
@@ -214,6 +215,7 @@ impl Slots {
             // Nobody else could lead: there is nothing to wait for.
             let _ = raft.trigger().elect(false).await;
         }
+        spawn(Class::Foreground, rest_while_alone(raft.clone())).detach();
         let slot_here = Slot { number: slot, raft, machine, proposals: Cell::new(0), incoming: None.into() };
         self.0.groups.borrow_mut().insert(slot, Rc::new(slot_here));
         Ok(())
@@ -427,6 +429,23 @@ fn config(options: &Options) -> Result<Config, openraft::ConfigError> {
         ..Config::default()
     };
     config.validate()
+}
+
+/// Stops a group's clock for as long as this node leads it and nobody else belongs to it: there is nobody to be told that
+/// it is there, and nobody who could take its place. A node that is a cluster of its own has hundreds of such groups.
+async fn rest_while_alone(raft: Raft<Group, SlotMachine>) {
+    let mut seen = raft.server_metrics();
+    loop {
+        let is_alone = {
+            let now = seen.borrow_watched();
+            let members = now.membership_config.membership();
+            now.current_leader == Some(now.id) && members.nodes().all(|(node, _)| *node == now.id)
+        };
+        raft.runtime_config().tick(!is_alone);
+        if seen.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// A proposal that is under way.

@@ -25,6 +25,7 @@ use crate::fake::{self, CLUSTER, backoff};
 on_each_driver!(
     a_group_survives_restarts_and_lost_indices,
     a_new_member_gets_a_snapshot,
+    a_group_of_one_rests_until_others_join,
     a_leader_hands_over,
     a_command_with_too_many_rows_is_refused_and_the_group_goes_on,
     more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble,
@@ -289,6 +290,20 @@ async fn a_new_member_gets_a_snapshot(place: Place) {
     cluster.nodes[3].store.clear().expect("nobody has it open");
     cluster.start(3).await;
     assert_eq!(cluster.rows(3, applied).await, expected, "from its log alone");
+}
+
+async fn a_group_of_one_rests_until_others_join(place: Place) {
+    let mut cluster = Cluster::new(&place, 3, None).await;
+    let slots = cluster.nodes[0].slots.clone().expect("it runs");
+    slots.create(SLOT, &ids([1])).await.expect("it begins");
+    cluster.propose("key=value").await;
+    // Longer than any election may take.
+    sleep(Duration::from_secs(1)).await;
+    let status = slots.status(SLOT).expect("open");
+    assert!(status.is_leader && status.term == 1, "it leads without being asked: {status:?}");
+    slots.change_voters(SLOT, &ids(1..=3)).await.expect("others join");
+    cluster.stop(0).await;
+    assert_eq!(cluster.propose("key").await, b"value", "the others notice that it has gone");
 }
 
 async fn a_leader_hands_over(place: Place) {
