@@ -3,7 +3,7 @@
 //! Names are spread evenly by their hash: of a page of `limit` items a slot has about its share. So each is asked for that and a
 //! little more; then those again whose items end before the page does. It asks nobody itself: it says what to ask.
 
-use super::{Item, Listed, Page, Position, Query, merge};
+use super::{Item, Listed, Page, Query, Within, merge};
 
 /// Asked of each slot beyond its share.
 const SLACK: u32 = 4;
@@ -39,7 +39,7 @@ impl<T: Listed> Gathering<T> {
         let needed = self.last_needed();
         let lacks = |page: &Page<T>| {
             let next = page.next.as_ref()?;
-            needed.as_ref().is_none_or(|needed| next.order() < needed.order()).then(|| next.clone())
+            needed.is_none_or(|needed| next.order() < needed).then(|| next.clone())
         };
         let pages = (0..).zip(self.pages.iter().flatten());
         pages
@@ -50,10 +50,11 @@ impl<T: Listed> Gathering<T> {
     }
 
     /// Where the page would end, were there nothing but what is known; `None`: more is needed anyway.
-    fn last_needed(&self) -> Option<Position> {
+    fn last_needed(&self) -> Option<(&str, Within)> {
         let pages = self.pages.iter().flatten();
-        let mut known: Vec<Position> = pages.flat_map(|page| &page.items).map(Item::position).collect();
-        known.sort_by(|one, other| one.order().cmp(&other.order()));
+        let mut known: Vec<_> = pages.flat_map(|page| &page.items).map(Item::order).collect();
+        // Every page is in order already, which this sort uses.
+        known.sort();
         known.dedup();
         known.into_iter().nth(self.query.limit as usize - 1)
     }
@@ -85,8 +86,8 @@ mod tests {
     struct Named(String);
 
     impl Listed for Named {
-        fn position(&self) -> Position {
-            Position::behind(self.0.as_str())
+        fn order(&self) -> (&str, Within) {
+            (&self.0, Within::All)
         }
     }
 

@@ -76,6 +76,16 @@ crate::encoding::wide_id! {
     Sub
 }
 
+impl Within {
+    fn version(id: VersionId) -> Self {
+        Self::Item(Sub(!id.0))
+    }
+
+    fn upload(upload: UploadId) -> Self {
+        Self::Item(Sub(upload.0))
+    }
+}
+
 impl Position {
     /// Behind a name, which may be a common prefix, or a key that is shown as part of one.
     pub fn behind(name: impl Into<String>) -> Self {
@@ -84,16 +94,16 @@ impl Position {
 
     /// Behind a version of a key.
     pub fn version(key: impl Into<String>, id: VersionId) -> Self {
-        Self { name: key.into(), within: Within::Item(Sub(!id.0)) }
+        Self { name: key.into(), within: Within::version(id) }
     }
 
     /// Behind an upload of a key.
     pub fn upload(key: impl Into<String>, upload: UploadId) -> Self {
-        Self { name: key.into(), within: Within::Item(Sub(upload.0)) }
+        Self { name: key.into(), within: Within::upload(upload) }
     }
 
-    fn order(&self) -> (&[u8], Within) {
-        (self.name.as_bytes(), self.within)
+    fn order(&self) -> (&str, Within) {
+        (&self.name, self.within)
     }
 }
 
@@ -121,16 +131,21 @@ pub enum Item<T> {
 
 /// An entry of a list.
 pub trait Listed {
-    /// The list has come so far when this is shown.
-    fn position(&self) -> Position;
+    /// Its key, and how much of it a list has shown when this is shown.
+    fn order(&self) -> (&str, Within);
 }
 
 impl<T: Listed> Item<T> {
     /// The list has come so far when this is shown.
     pub fn position(&self) -> Position {
+        let (name, within) = self.order();
+        Position { name: name.to_owned(), within }
+    }
+
+    fn order(&self) -> (&str, Within) {
         match self {
-            Self::Entry(entry) => entry.position(),
-            Self::Prefix(prefix) => Position::behind(prefix.as_str()),
+            Self::Entry(entry) => entry.order(),
+            Self::Prefix(prefix) => (prefix, Within::All),
         }
     }
 }
@@ -216,13 +231,12 @@ fn fill<T: Listed>(
                     return ControlFlow::Break(());
                 }
             };
-            let name = entry.position().name;
-            let Some(shown) = query.roll_up(&name) else {
+            let Some(shown) = query.roll_up(entry.order().0).map(str::to_owned) else {
                 let has_room = page.push(Item::Entry(entry));
                 return if has_room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
             };
-            let has_room = page.push(Item::Prefix(shown.to_owned()));
-            next = has_room.then(|| behind_prefix(space, query.bucket, shown));
+            let behind = behind_prefix(space, query.bucket, &shown);
+            next = page.push(Item::Prefix(shown)).then_some(behind);
             ControlFlow::Break(())
         })?;
         bad.map_or(Ok(()), Err)?;
@@ -232,20 +246,18 @@ fn fill<T: Listed>(
 
 /// Merges the pages that slots gave for one query into one of at most `limit` items.
 pub fn merge<T: Listed>(pages: Vec<Page<T>>, limit: u32) -> Page<T> {
-    let horizons: Vec<Position> = pages.iter().filter_map(|page| page.next.clone()).collect();
-    let horizon = horizons.into_iter().min_by(|one, other| one.order().cmp(&other.order()));
-    let mut items: Vec<(Position, Item<T>)> =
-        pages.into_iter().flat_map(|page| page.items).map(|item| (item.position(), item)).collect();
+    let horizon = pages.iter().filter_map(|page| page.next.as_ref()).min_by_key(|next| next.order()).cloned();
+    let mut items: Vec<Item<T>> = pages.into_iter().flat_map(|page| page.items).collect();
     // Every page is in order already, which this sort uses.
-    items.sort_by(|(one, _), (other, _)| one.order().cmp(&other.order()));
-    items.dedup_by(|(one, _), (other, _)| one == other);
-    let known = |position: &Position| horizon.as_ref().is_none_or(|horizon| position.order() <= horizon.order());
-    let within = items.iter().take_while(|(position, _)| known(position)).count();
+    items.sort_by(|one, other| one.order().cmp(&other.order()));
+    items.dedup_by(|one, other| one.order() == other.order());
+    let known = |item: &Item<T>| horizon.as_ref().is_none_or(|horizon| item.order() <= horizon.order());
+    let within = items.partition_point(known);
     let shown = within.min(limit as usize);
     let more = items.len() > shown || horizon.is_some();
     let cut = shown < within;
     items.truncate(shown);
-    let last = items.last().map(|(position, item)| (position.clone(), matches!(item, Item::Prefix(_))));
+    let last = items.last().map(|item| (item.position(), matches!(item, Item::Prefix(_))));
     let next = match (last, horizon) {
         _ if !more || limit == 0 => None,
         (Some((last, _)), _) if cut => Some(last),
@@ -253,5 +265,5 @@ pub fn merge<T: Listed>(pages: Vec<Page<T>>, limit: u32) -> Page<T> {
         (Some((last, true)), Some(horizon)) if horizon.name.starts_with(&last.name) => Some(last),
         (_, horizon) => horizon,
     };
-    Page { items: items.into_iter().map(|(_, item)| item).collect(), next }
+    Page { items, next }
 }

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Listed, Page, Position, Query, fill};
+use super::{Listed, Page, Query, Within, fill};
 use crate::encoding::row;
 use crate::index::Error;
 use crate::rows::Rows;
@@ -31,8 +31,8 @@ pub struct ObjectEntry {
 }
 
 impl Listed for ObjectEntry {
-    fn position(&self) -> Position {
-        Position::behind(self.key.as_str())
+    fn order(&self) -> (&str, Within) {
+        (&self.key, Within::All)
     }
 }
 

@@ -28,8 +28,8 @@ pub struct UploadEntry {
 }
 
 impl Listed for UploadEntry {
-    fn position(&self) -> Position {
-        Position::upload(self.key.as_str(), self.upload)
+    fn order(&self) -> (&str, Within) {
+        (&self.key, Within::upload(self.upload))
     }
 }
 

@@ -43,8 +43,8 @@ pub struct VersionEntry {
 }
 
 impl Listed for VersionEntry {
-    fn position(&self) -> Position {
-        Position::version(self.key.as_str(), self.id)
+    fn order(&self) -> (&str, Within) {
+        (&self.key, Within::version(self.id))
     }
 }
 
