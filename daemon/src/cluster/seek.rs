@@ -114,22 +114,23 @@ impl Core {
         first: Option<NodeId>,
         attempt: impl Fn(Target) -> F,
     ) -> Result<T, ClusterError> {
-        let candidates = self.candidates(slot);
         let (begun, mut pause, mut turn) = (time::now(), PAUSE_FIRST, 0_usize);
-        let mut next = first.or(candidates.first().copied());
+        let mut next = first.or_else(|| self.candidates(slot).first().copied());
         let mut why = String::new();
         loop {
             let Some(node) = next else { return Err(self.nowhere(slot)) };
             let missed = match self.target(slot, node) {
                 Some(target) => match attempt(target).await {
                     Ok(answer) => {
-                        self.leaders.borrow_mut().insert(slot, node);
+                        if first != Some(node) {
+                            self.leaders.borrow_mut().insert(slot, node);
+                        }
                         return Ok(answer);
                     }
                     Err(missed) => missed,
                 },
                 // Nobody else has it, and here it won't come back by waiting.
-                None if candidates == [self.me] && !self.is_opening(slot) => return Err(self.nowhere(slot)),
+                None if self.candidates(slot) == [self.me] && !self.is_opening(slot) => return Err(self.nowhere(slot)),
                 None => Missed::Away(self.nowhere(slot).to_string()),
             };
             let mut named = None;
@@ -148,7 +149,10 @@ impl Core {
                 time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
-            next = named.or_else(|| candidates.get(turn % candidates.len().max(1)).copied());
+            next = named.or_else(|| {
+                let candidates = self.candidates(slot);
+                candidates.get(turn % candidates.len().max(1)).copied()
+            });
         }
     }
 

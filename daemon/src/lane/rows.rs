@@ -238,6 +238,14 @@ impl Lane {
         Ok(self.0.state.with_facts(slot, SlotFacts::clone)?)
     }
 
+    /// The last entry whose effect a slot's rows have.
+    ///
+    /// # Errors
+    /// If the index can't be read.
+    pub fn slot_applied(&self, slot: u32) -> Result<Option<At>, LaneError> {
+        Ok(self.0.state.with_facts(slot, |facts| facts.applied)?)
+    }
+
     /// Lends the rows of a slot as they are now.
     ///
     /// # Errors

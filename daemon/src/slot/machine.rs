@@ -47,8 +47,8 @@ impl SlotMachine {
     ///
     /// # Errors
     /// If the index can't be read.
-    pub fn applied(&self) -> Result<Option<LogId>, LaneError> {
-        Ok(self.lane.slot_facts(self.slot)?.applied.map(log_id_of))
+    pub fn applied(&self) -> Result<Option<At>, LaneError> {
+        self.lane.slot_applied(self.slot)
     }
 
     fn apply_entry(&self, id: &LogId, payload: Payload) -> Result<Answer, LaneError> {

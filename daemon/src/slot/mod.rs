@@ -47,10 +47,10 @@ use cairn_io::task::{Class, spawn};
 use cairn_io::time::{self, Duration};
 use cairn_meta::rows::{Machine, Rows};
 use cairn_placement::NodeId;
-use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
+use openraft::metrics::RaftServerMetrics;
 use openraft::{Config, EmptyNode, Raft, ReadPolicy, SnapshotPolicy};
 
 pub use codec::Undecodable;
@@ -172,6 +172,8 @@ struct Slot {
     number: u32,
     raft: Raft<Group, SlotMachine>,
     machine: SlotMachine,
+    /// Whether the group's task has ended: nobody answers any more.
+    has_ended: Rc<Cell<bool>>,
     proposals: Cell<usize>,
     /// The snapshot that is coming in: its number and the parts there are.
     incoming: futures_util::lock::Mutex<Option<(u64, u32)>>,
@@ -215,8 +217,9 @@ impl Slots {
             // Nobody else could lead: there is nothing to wait for.
             let _ = raft.trigger().elect(false).await;
         }
-        spawn(Class::Foreground, rest_while_alone(raft.clone())).detach();
-        let slot_here = Slot { number: slot, raft, machine, proposals: Cell::new(0), incoming: None.into() };
+        let has_ended = Rc::new(Cell::new(false));
+        spawn(Class::Foreground, watch(raft.clone(), has_ended.clone())).detach();
+        let slot_here = Slot { number: slot, raft, machine, has_ended, proposals: Cell::new(0), incoming: None.into() };
         self.0.groups.borrow_mut().insert(slot, Rc::new(slot_here));
         Ok(())
     }
@@ -269,6 +272,9 @@ impl Slots {
     /// See the table above.
     pub async fn barrier(&self, slot: u32) -> Result<(), SlotError> {
         let slot = self.slot(slot)?;
+        if slot.has_all_alone()? {
+            return Ok(());
+        }
         let limit = self.0.options.propose_limit;
         let barrier = time::timeout(limit, slot.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await;
         match barrier {
@@ -337,7 +343,7 @@ impl Slots {
             lag: committed.map_or(0, |index| index + 1).saturating_sub(applied.map_or(0, |index| index + 1)),
             voters: members.voter_ids().map(NodeId).collect(),
             learners: members.learner_ids().map(NodeId).collect(),
-            stopped: metrics.running_state.as_ref().err().map(ToString::to_string).or_else(|| slot.broken()),
+            stopped: slot.stopped(),
         })
     }
 
@@ -346,10 +352,7 @@ impl Slots {
     /// # Errors
     /// If there is no such slot here.
     pub fn stopped(&self, slot: u32) -> Result<Option<String>, SlotError> {
-        let slot = self.slot(slot)?;
-        let metrics = slot.raft.metrics();
-        let said = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
-        Ok(said.or_else(|| slot.broken()))
+        Ok(self.slot(slot)?.stopped())
     }
 
     /// The slots that are open here.
@@ -431,21 +434,24 @@ fn config(options: &Options) -> Result<Config, openraft::ConfigError> {
     config.validate()
 }
 
-/// Stops a group's clock for as long as this node leads it and nobody else belongs to it: there is nobody to be told that
-/// it is there, and nobody who could take its place. A node that is a cluster of its own has hundreds of such groups.
-async fn rest_while_alone(raft: Raft<Group, SlotMachine>) {
+/// Watches a group until its task ends. Its clock is stopped for as long as this node leads it and nobody else belongs to it:
+/// there is nobody to be told that it is there, and nobody who could take its place. A node that is a cluster of its own
+/// has hundreds of such groups.
+async fn watch(raft: Raft<Group, SlotMachine>, has_ended: Rc<Cell<bool>>) {
     let mut seen = raft.server_metrics();
     loop {
-        let is_alone = {
-            let now = seen.borrow_watched();
-            let members = now.membership_config.membership();
-            now.current_leader == Some(now.id) && members.nodes().all(|(node, _)| *node == now.id)
-        };
+        let is_alone = leads_alone(&seen.borrow_watched());
         raft.runtime_config().tick(!is_alone);
         if seen.changed().await.is_err() {
-            return;
+            return has_ended.set(true);
         }
     }
+}
+
+/// Whether this node leads a group that nobody else belongs to.
+fn leads_alone(now: &RaftServerMetrics<Group>) -> bool {
+    let members = now.membership_config.membership();
+    now.current_leader == Some(now.id) && members.nodes().all(|(node, _)| *node == now.id)
 }
 
 /// A proposal that is under way.
@@ -496,15 +502,15 @@ impl Answers for Inner {
 }
 
 impl Slot {
-    /// A group whose task has ended says nothing more, not even that: but what it was watched by is gone then.
-    fn broken(&self) -> Option<String> {
-        let mut metrics = self.raft.metrics();
-        let mut changed = || metrics.changed().now_or_never();
-        // The first change may be one that nobody has looked at.
-        let is_gone = matches!(changed(), Some(Err(_))) || matches!(changed(), Some(Err(_)));
-        is_gone.then(|| {
+    fn stopped(&self) -> Option<String> {
+        if !self.has_ended.get() {
+            return None;
+        }
+        let metrics = self.raft.metrics();
+        let said = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+        Some(said.unwrap_or_else(|| {
             "a defect: its task has ended, and the node's log says why; restart the node, and report it".to_owned()
-        })
+        }))
     }
 
     async fn answer(&self, question: Question) -> Reply {
@@ -530,6 +536,19 @@ impl Slot {
             Question::Snapshot(part) => self.stage(part).await,
             Question::Install(end) => self.install(end).await,
         }
+    }
+
+    /// Whether nobody else can have answered anything, and all that was answered here is applied. That is so when the entry
+    /// which begins a leader's term is: it stands behind all that an earlier life answered for. Whoever joins is known
+    /// here long before they can be elected.
+    fn has_all_alone(&self) -> Result<bool, SlotError> {
+        let server = self.raft.server_metrics();
+        let now = server.borrow_watched();
+        if !leads_alone(&now) {
+            return Ok(false);
+        }
+        let applied = self.machine.applied().map_err(|error| SlotError::Stopped(error.to_string()))?;
+        Ok(applied.is_some_and(|applied| applied.term == now.vote.leader_id.term))
     }
 
     /// A vote that is greater than that of a snapshot's sender.
