@@ -24,6 +24,10 @@ use openraft::async_runtime::{self, AsyncRuntime};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IoRuntime;
 
+/// What a group does at a set time, which is to tick, it does at a multiple of this. A core has hundreds of groups: it wakes once
+/// for all that are about due, and what they have to say to a node leaves in one batch.
+const GRID: Duration = Duration::from_millis(64);
+
 impl AsyncRuntime for IoRuntime {
     type JoinError = JoinError;
     type JoinHandle<T: 'static> = JoinHandle<T>;
@@ -49,8 +53,11 @@ impl AsyncRuntime for IoRuntime {
         time::sleep(duration)
     }
 
+    /// Sleeps a little longer, up to the next point of [`GRID`].
     fn sleep_until(deadline: Instant) -> Self::Sleep {
-        time::sleep_until(deadline.0)
+        let nanos = deadline.0.as_nanos();
+        let later = nanos.next_multiple_of(GRID.as_nanos() as u64) - nanos;
+        time::sleep_until(deadline.0 + Duration::from_nanos(later))
     }
 
     fn timeout<R, F: Future<Output = R>>(duration: Duration, future: F) -> Self::Timeout<R, F> {
