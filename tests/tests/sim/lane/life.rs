@@ -54,8 +54,8 @@ pub async fn live(books: Rc<Books>) -> Result<(), LaneError> {
     drop(helpers);
     if lane.status().poisoned.is_none() && books.is_storm_over.get() {
         let drained = drain(&books, &lane).await;
+        let doing = books.doing.take();
         if let Err(error) = &drained {
-            let doing = books.doing.take();
             books.doing(format!("{doing}: {error}"));
         }
         if let Err(error) = drained
@@ -63,7 +63,8 @@ pub async fn live(books: Rc<Books>) -> Result<(), LaneError> {
             && !matches!(error, LaneError::Io(_) | LaneError::Commit(_) | LaneError::Log(LogError::Closed))
             && !books.excuses_damage()
         {
-            books.broke(format!("after the storm: {error}"));
+            let (status, usage) = (lane.status(), lane.usage());
+            books.broke(format!("after the storm, {doing}: {error}; {status:?} {usage:?}"));
         }
         if books.has_rotted() {
             books.is_drained.set(true);
@@ -549,7 +550,13 @@ async fn drain(books: &Rc<Books>, lane: &Lane) -> Result<(), LaneError> {
     lane.commit().await?;
     books.doing("draining: drops");
     for at in 0..small(CHUNKS) {
-        drop_patiently(books, lane, at).await?;
+        loop {
+            match drop_patiently(books, lane, at).await {
+                // The last segment is compaction's: when that has freed one, there is room for drops again.
+                Err(error) if error.is_no_room() && compact_best(lane).await? => {}
+                other => break other?,
+            }
+        }
     }
     for round in 0..200 {
         books.doing(format!("draining: compaction, round {round}"));
@@ -589,6 +596,15 @@ async fn drain(books: &Rc<Books>, lane: &Lane) -> Result<(), LaneError> {
     audit(books, lane);
     books.is_drained.set(true);
     Ok(())
+}
+
+/// Does what the actor would do next; whether that freed a segment.
+async fn compact_best(lane: &Lane) -> Result<bool, LaneError> {
+    lane.commit().await?;
+    match lane.compaction_plan().first() {
+        Some(planned) => Ok(lane.compact(planned.segment).await?.is_freed),
+        None => Ok(false),
+    }
 }
 
 async fn drop_patiently(books: &Rc<Books>, lane: &Lane, at: usize) -> Result<(), LaneError> {
