@@ -270,6 +270,51 @@ def test_versions(cairn, s3, bucket, tmp_path):
     assert cairn("ls", "--versions", f"cairn://{bucket}") == b""
 
 
+def test_branches_are_shown_and_merged(cairn, s3, bucket, tmp_path):
+    if s3.list_buckets()["ResponseMetadata"]["HTTPHeaders"].get("server") != "Cairn":
+        pytest.skip("only Cairn keeps branches")
+    at = f"cairn://{bucket}/k"
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert b"nothing to merge" in cairn("merge", at, "--keep", put(s3, bucket, b"base"))
+    base, left = put(s3, bucket, b"base"), put(s3, bucket, b"left")
+    (tmp_path / "f").write_bytes(b"right")
+    branch = ["--header", "x-cairn-mode=derive", "--header", f"x-cairn-parents={base}"]
+    right = objects(cairn("put", "f", at, *branch, "--json"))[0]["version"]
+    heads = {it["version"] for it in objects(cairn("versions", at, "--json")) if it["head"]}
+    assert heads == {left, right} and b"cairn merge" in cairn("versions", at)
+    cairn("merge", at, "--keep", left)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"left"
+    said = objects(cairn("versions", at, "--json"))
+    assert [it["head"] for it in said].count(True) == 1 and len(said) == 5
+    cairn("versions", f"cairn://{bucket}/none", code=3)
+    cairn("merge", f"cairn://{bucket}/none", "--keep", left, code=3)
+
+
+def put(s3, bucket: str, body: bytes) -> str:
+    return s3.put_object(Bucket=bucket, Key="k", Body=body)["VersionId"]
+
+
+def test_settings_of_buckets(cairn, s3, bucket, tmp_path):
+    cairn("bucket", "set", bucket, "versioning", "enabled")
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    rule = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 3}}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    document = cairn("bucket", "info", bucket, "lifecycle")
+    cairn("bucket", "set", bucket, "lifecycle", "--none")
+    cairn("bucket", "info", bucket, "lifecycle", code=3)
+    cairn("bucket", "set", bucket, "lifecycle", "-", stdin=document)
+    assert s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"][0]["Expiration"] == {"Days": 3}
+    policy = {"Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*", "Effect": "Allow"}
+    (tmp_path / "p").write_text(json.dumps({"Version": "2012-10-17", "Statement": [policy]}))
+    cairn("bucket", "set", bucket, "policy", "p")
+    said = json.loads(cairn("bucket", "info", bucket, "--json"))["settings"]
+    assert json.loads(said["policy"])["Statement"] and said["cors"] is None
+    assert b"enabled" in cairn("bucket", "info", bucket)
+    cairn("bucket", "set", bucket, "versioning", "perhaps", code=2)
+    cairn("bucket", "set", bucket, "cors", "p", code=4)
+    cairn("bucket", "info", f"{bucket}-none", code=3)
+
+
 def test_copies_between_objects(cairn, s3, bucket, data):
     body = data(7 * MIB)
     s3.put_object(Bucket=bucket, Key="a/x y", Body=body, Metadata={"m": "1"})

@@ -69,7 +69,13 @@ enum Command {
     /// Show what is known of an object
     #[command(after_help = objects::HELP)]
     Stat(Box<objects::StatArgs>),
-    /// Make, list and delete buckets
+    /// List the versions of an object, and which of them are heads
+    #[command(after_help = objects::HELP)]
+    Versions(Box<objects::VersionsArgs>),
+    /// Make one version of the heads of an object that several writers left
+    #[command(after_help = objects::HELP)]
+    Merge(Box<objects::MergeArgs>),
+    /// Make, list, change and delete buckets
     #[command(subcommand, after_help = objects::HELP)]
     Bucket(objects::BucketCommand),
     /// Measure this machine, each figure beside what the kernel can do without us
@@ -110,6 +116,8 @@ pub fn run() -> ExitCode {
         Some(Command::Ls(args)) => args.run(),
         Some(Command::Rm(args)) => args.run(),
         Some(Command::Stat(args)) => args.run(),
+        Some(Command::Versions(args)) => args.run(),
+        Some(Command::Merge(args)) => args.run(),
         Some(Command::Bucket(command)) => command.run(),
         Some(Command::Bench(command)) => command.run(),
         Some(Command::Disk(command)) => command.run(),

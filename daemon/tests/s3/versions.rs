@@ -1,5 +1,7 @@
 //! Versioning: names of versions, delete markers, suspension; and what Cairn adds to it.
 
+use std::collections::BTreeSet;
+
 use crate::client::Client;
 use crate::node::serve;
 
@@ -82,10 +84,12 @@ fn branches_are_made_shown_and_merged() {
         let right = ann.send("PUT", "/bucket/k", &derive, "right").await.is(200);
         assert_eq!(right.header("x-cairn-heads"), Some("2"));
         let right = right.header("x-amz-version-id").expect("a version").to_owned();
-        assert_eq!(ann.get("/bucket/k").await.is(200).header("x-cairn-heads"), Some("2"));
+        let shown = ann.get("/bucket/k").await.is(200);
+        assert_eq!(shown.header("x-cairn-heads"), Some("2"));
+        let ids = shown.header("x-cairn-head-ids").expect("their ids").to_owned();
+        assert_eq!(ids.split(',').collect::<BTreeSet<_>>(), BTreeSet::from([left.as_str(), &right]));
         assert_eq!(ann.get(&format!("/bucket/k?versionId={left}")).await.is(200).text(), "left");
-        let parents = format!("{left},{right}");
-        let merge = [("x-cairn-mode", "merge"), ("x-cairn-parents", parents.as_str())];
+        let merge = [("x-cairn-mode", "merge"), ("x-cairn-parents", ids.as_str())];
         ann.send("PUT", "/bucket/k", &merge, "merged").await.is(200);
         let got = ann.get("/bucket/k").await.is(200);
         assert_eq!((got.text().as_str(), got.header("x-cairn-heads")), ("merged", None));

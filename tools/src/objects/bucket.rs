@@ -1,4 +1,4 @@
-//! `cairn bucket`: making, listing and deleting buckets.
+//! `cairn bucket`: making, listing, changing and deleting buckets.
 
 use clap::Subcommand;
 use futures_util::StreamExt;
@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::ls;
 use super::rm::delete_all;
+use super::setting::{Info, Set};
 use crate::out::{self, Failure};
 use crate::s3::client::Client;
 use crate::s3::settings::Settings;
@@ -24,6 +25,10 @@ pub enum Command {
         #[command(flatten)]
         server: Settings,
     },
+    /// Show the settings of a bucket, or the document of one
+    Info(Info),
+    /// Change a setting of a bucket
+    Set(Set),
     /// Delete a bucket that holds nothing
     Delete(Delete),
 }
@@ -61,7 +66,7 @@ pub struct Delete {
     server: Settings,
 }
 
-fn name_of(text: &str) -> Result<String, Failure> {
+pub(super) fn name_of(text: &str) -> Result<String, Failure> {
     let name = text.strip_prefix("cairn://").unwrap_or(text);
     let name = name.strip_suffix('/').unwrap_or(name);
     if name.is_empty() || name.contains('/') {
@@ -81,6 +86,8 @@ impl Command {
             Self::List { json, server } => {
                 super::run(move || async move { ls::buckets(&server.client().await?, json).await })
             }
+            Self::Info(info) => super::run(|| info.run()),
+            Self::Set(set) => super::run(|| set.run()),
             Self::Delete(delete) => super::run(|| delete.run()),
         }
     }
@@ -93,7 +100,7 @@ impl Create {
         let lock = ("x-amz-bucket-object-lock-enabled".to_owned(), "true".to_owned());
         client.create_bucket(&name, if self.object_lock { std::slice::from_ref(&lock) } else { &[] }).await?;
         if self.versioning {
-            client.enable_versioning(&name).await?;
+            client.set_bucket(&name, "versioning", Client::versioning("Enabled")).await?;
         }
         tell(&name, "created", self.json)
     }
@@ -136,7 +143,7 @@ async fn empty(client: &Client, name: &str) -> Result<(), Failure> {
     Ok(client.abort_uploads(name).await?)
 }
 
-fn tell(name: &str, outcome: &str, is_json: bool) -> Result<(), Failure> {
+pub(super) fn tell(name: &str, outcome: &str, is_json: bool) -> Result<(), Failure> {
     if is_json {
         return out::print(&json!({ "bucket": name, "outcome": outcome }).to_string());
     }

@@ -1,6 +1,6 @@
 //! `cairn cat`: objects to standard output, one after the other.
 
-use super::place::{object, show};
+use super::place::{show, whole_object};
 use super::progress::Progress;
 use crate::out::Failure;
 use crate::s3::settings::Settings;
@@ -74,10 +74,7 @@ impl Args {
             let client = self.server.client().await?;
             let transfer = Transfer::new(client, PIECE, 1, Resume::No, Box::new(move |bytes| moved.moved(bytes)));
             for text in &self.objects {
-                let object = object(text).map_err(Failure::Input)?;
-                if object.key.is_empty() {
-                    return Err(Failure::Input(format!("{text} names no object; add its key")));
-                }
+                let object = whole_object(text)?;
                 let (facts, _) = transfer.client.head(&object, self.version.as_deref()).await?;
                 let beyond = || Failure::Input(format!("{} has only {} bytes", show(&object), facts.len));
                 let range = match self.range {

@@ -1,4 +1,4 @@
-//! The object commands: `cairn put|get|cat|ls|rm|stat|cp` and `cairn bucket`.
+//! The object commands: `cairn put|get|cat|ls|rm|stat|cp|versions|merge` and `cairn bucket`.
 //!
 //! They speak S3 through [`crate::s3`], so they work with any node and with other S3 servers. What they say of a command
 //! line ends here; how bytes move is decided there.
@@ -11,7 +11,9 @@ mod many;
 mod place;
 mod progress;
 mod rm;
+mod setting;
 mod stat;
+mod versions;
 
 pub use bucket::Command as BucketCommand;
 pub use cat::Args as CatArgs;
@@ -19,6 +21,7 @@ pub use cp::{CpArgs, GetArgs, PutArgs};
 pub use ls::Args as LsArgs;
 pub use rm::Args as RmArgs;
 pub use stat::Args as StatArgs;
+pub use versions::{Args as VersionsArgs, MergeArgs};
 
 use cairn_io::shutdown::{self, Shutdown};
 use cairn_io::{Config, DriverChoice, run_one};

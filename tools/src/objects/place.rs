@@ -65,6 +65,18 @@ pub fn object(text: &str) -> Result<Object, String> {
     }
 }
 
+/// Reads an object: a bucket alone isn't enough.
+///
+/// # Errors
+/// If it is something else.
+pub fn whole_object(text: &str) -> Result<Object, Failure> {
+    let object = object(text).map_err(Failure::Input)?;
+    if object.key.is_empty() {
+        return Err(Failure::Input(format!("{text} names no object; add its key")));
+    }
+    Ok(object)
+}
+
 /// What names below a directory of objects begin with: all that `cairn://bucket/a` holds begins with `a/`.
 pub fn folder(key: &str) -> String {
     if key.is_empty() || key.ends_with('/') { key.to_owned() } else { format!("{key}/") }

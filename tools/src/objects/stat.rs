@@ -4,7 +4,7 @@ use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::ls::plain_table;
-use super::place::{object, show};
+use super::place::{show, whole_object};
 use crate::out::{self, Failure};
 use crate::s3::calls::{Facts, Object};
 use crate::s3::client::text;
@@ -51,10 +51,7 @@ impl Args {
     /// If there is no such object, or it isn't allowed.
     pub fn run(self) -> Result<(), Failure> {
         super::run(move || async move {
-            let object = object(&self.object).map_err(Failure::Input)?;
-            if object.key.is_empty() {
-                return Err(Failure::Input(format!("{} names no object; add its key", self.object)));
-            }
+            let object = whole_object(&self.object)?;
             let client = self.server.client().await?;
             let (facts, headers) = client.head(&object, self.version.as_deref()).await?;
             out::print(&if self.json {

@@ -1,8 +1,8 @@
 //! What can be asked of a server, one function each. Nothing here decides; transfers and commands do.
 
 use bytes::Bytes;
-use hyper::Method;
 use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode};
 use quick_xml::escape::escape;
 use sha2::{Digest, Sha256};
 
@@ -79,12 +79,28 @@ impl Client {
         self.whole(&Ask::bucket(Method::PUT, bucket).headers(headers)).await.map(drop)
     }
 
-    /// Has a bucket keep the versions that others supersede.
-    pub async fn enable_versioning(&self, bucket: &str) -> Result<(), S3Error> {
-        let body =
-            format!("<VersioningConfiguration xmlns=\"{XMLNS}\"><Status>Enabled</Status></VersioningConfiguration>");
-        let ask = Ask::bucket(Method::PUT, bucket).query("versioning", "").body(body.into());
-        self.whole(&ask).await.map(drop)
+    /// The document that says whether a bucket keeps the versions that others supersede.
+    pub fn versioning(status: &str) -> Bytes {
+        format!("<VersioningConfiguration xmlns=\"{XMLNS}\"><Status>{status}</Status></VersioningConfiguration>").into()
+    }
+
+    /// A document of a bucket, by the parameter that names it; `None`: it has none.
+    pub async fn bucket_setting(&self, bucket: &str, name: &'static str) -> Result<Option<Bytes>, S3Error> {
+        match self.whole(&Ask::bucket(Method::GET, bucket).query(name, "")).await {
+            Ok((_, body)) => Ok(Some(body)),
+            Err(S3Error::Refused(no)) if no.status == StatusCode::NOT_FOUND && no.code != "NoSuchBucket" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a document of a bucket.
+    pub async fn set_bucket(&self, bucket: &str, name: &'static str, document: Bytes) -> Result<(), S3Error> {
+        self.whole(&with_sum(Ask::bucket(Method::PUT, bucket).query(name, ""), document)).await.map(drop)
+    }
+
+    /// Removes a document of a bucket.
+    pub async fn unset_bucket(&self, bucket: &str, name: &'static str) -> Result<(), S3Error> {
+        self.whole(&Ask::bucket(Method::DELETE, bucket).query(name, "")).await.map(drop)
     }
 
     /// Deletes a bucket that holds nothing.
@@ -153,12 +169,7 @@ impl Client {
     ) -> Result<Vec<DeleteFailure>, S3Error> {
         let objects: String = objects.iter().map(to_delete).collect();
         let body = Bytes::from(format!("<Delete xmlns=\"{XMLNS}\"><Quiet>true</Quiet>{objects}</Delete>"));
-        // AWS wants one or the other checksum with this.
-        let ask = Ask::bucket(Method::POST, bucket)
-            .query("delete", "")
-            .header("x-amz-sdk-checksum-algorithm", "SHA256")
-            .header("x-amz-checksum-sha256", base64(&Sha256::digest(&body)))
-            .body(body);
+        let ask = with_sum(Ask::bucket(Method::POST, bucket).query("delete", ""), body);
         Ok(self.xml::<Deleted>(&ask).await?.error)
     }
 
@@ -329,6 +340,13 @@ impl Client {
         let made: Made = self.parse(body)?;
         if made.etag.is_empty() { Err(ask.failed_late(body)) } else { Ok(made) }
     }
+}
+
+/// A document, with a checksum: AWS wants one or the other with most.
+fn with_sum(ask: Ask, document: Bytes) -> Ask {
+    ask.header("x-amz-sdk-checksum-algorithm", "SHA256")
+        .header("x-amz-checksum-sha256", base64(&Sha256::digest(&document)))
+        .body(document)
 }
 
 fn to_delete((key, version): &(String, Option<String>)) -> String {

@@ -102,9 +102,16 @@ fn described(call: &Call, bucket: &Bucket, found: &Found) -> Result<(Answer, u64
     }
     override_headers(call, &mut answer)?;
     let answer = call.about(answer, bucket, found);
-    let answer =
-        if found.heads.len() > 1 { answer.with("x-cairn-heads", found.heads.len().to_string()) } else { answer };
-    Ok((answer, span.end - span.start))
+    Ok((conflict(answer, found), span.end - span.start))
+}
+
+/// Says which heads there are if they are several: whoever merges them names them all.
+fn conflict(answer: Answer, found: &Found) -> Answer {
+    if found.heads.len() < 2 {
+        return answer;
+    }
+    let ids: Vec<String> = found.heads.iter().map(|head| head.id.to_string()).collect();
+    answer.with("x-cairn-heads", ids.len().to_string()).with("x-cairn-head-ids", ids.join(","))
 }
 
 fn header(name: &'static str, value: &str) -> Option<(HeaderName, hyper::header::HeaderValue)> {
