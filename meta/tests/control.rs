@@ -125,7 +125,7 @@ fn a_bucket_has_one_name_and_an_id_for_ever() {
 fn names_and_settings_are_checked() {
     let mut world = World::born();
     let fine = BucketSettings::default();
-    for bad in ["ab", "Abc", "a..b", "-abc", "abc.", "1.2.3.4", "a_b", &"a".repeat(64)] {
+    for bad in ["ab", "Abc", "a..b", "-abc", "abc.", "abc.-d", "abc-.d", "1.2.3.4", "a_b", &"a".repeat(64)] {
         assert!(matches!(world.create(bad, fine.clone()), Err(Refusal::Name(_))), "{bad}");
     }
     world.create("photos", BucketSettings { versioning: Versioning::Suspended, ..fine.clone() }).unwrap();

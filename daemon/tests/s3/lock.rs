@@ -41,6 +41,7 @@ fn held_versions_stay() {
         ann.put(&of(&hard), retention("COMPLIANCE", &later)).await.is(200);
         ann.put(&of(&soft), retention("GOVERNANCE", &sooner)).await.fails(403, "AccessDenied");
         ann.send("PUT", &of(&soft), &bypass, retention("GOVERNANCE", &sooner)).await.is(200);
+        ann.put(&of(&soft), retention("COMPLIANCE", &later)).await.fails(403, "AccessDenied");
         ann.put(&of(&soft), retention("GOVERNANCE", "2001-01-01T00:00:00Z")).await.fails(400, "InvalidArgument");
         ann.put(&of(&soft), retention("SOFT", &later)).await.fails(400, "MalformedXML");
         assert_eq!(ann.get(&of(&hard)).await.is(200).element("Mode").as_deref(), Some("COMPLIANCE"));

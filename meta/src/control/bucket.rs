@@ -213,8 +213,8 @@ fn check_name(name: &str) -> Result<(), Refusal> {
         return fail("it has lower-case letters, digits, hyphens and dots only");
     }
     let ends = name.bytes().next().is_some_and(is_plain) && name.bytes().last().is_some_and(is_plain);
-    if !ends || name.contains("..") {
-        return fail("it begins and ends with a letter or digit, and has no two dots in a row");
+    if !ends || ["..", ".-", "-."].iter().any(|pair| name.contains(pair)) {
+        return fail("it and each part between dots begin and end with a letter or digit");
     }
     if name.split('.').count() == 4 && name.split('.').all(|part| part.parse::<u8>().is_ok()) {
         return fail("it looks like an address");

@@ -233,7 +233,7 @@ pub struct Erase {
     /// Whether it bypasses governance.
     #[n(2)]
     pub bypass: Bypass,
-    /// What must hold of the preferred head; see `commit::check`.
+    /// What must hold of that version; see `commit::check`.
     #[n(3)]
     pub conditions: Vec<crate::version::commit::Condition>,
 }

@@ -1,10 +1,9 @@
 //! Erasing a version for ever, and changing what may be changed of one. Locks are enforced here, below every path.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::command::{Amend, Change, Erase, Erased, Refusal, Which};
-use super::commit::{finish, view};
+use super::commit::finish;
 use super::layout::{self, Space, end_of};
 use super::object::{self, Key};
 use super::trim::is_replaced;
@@ -19,9 +18,8 @@ pub fn erase(rows: &mut Batch<'_>, now: u64, erase: &Erase) -> Stepped<Erased> {
     let Erase { place, which, bypass, conditions } = erase;
     let mut tally = admit(rows, place)?;
     let mut key = Key::load(rows, place.bucket.id, &place.key)?;
-    let kept = BTreeMap::new();
-    commit::check(conditions, &view(&key, place.bucket, &kept), now)?;
     let version = find(rows, &key, *which)?;
+    commit::check(conditions, Some(version.summary()), now)?;
     if let Some(hold) = version.content.lock.hold(now, *bypass) {
         return Err(Refusal::Locked(hold).into());
     }

@@ -206,7 +206,7 @@ pub fn decide(mode: &Mode, view: &View<'_>, now: u64) -> Result<Decision, Refuse
     let decision = match mode {
         Mode::Overwrite => overwrite(view, None),
         Mode::Conditional(conditions) => {
-            check(conditions, view, now)?;
+            check(conditions, view.preferred, now)?;
             overwrite(view, Some(Row::C1))
         }
         Mode::Derive(parents) => derive(parents, view)?,
@@ -309,13 +309,13 @@ fn within_caps(decision: Decision, view: &View<'_>) -> Result<Decision, Refused>
     Ok(decision)
 }
 
-/// Checks conditions against the preferred head. A read uses the same.
+/// Checks conditions against a version: the preferred head, or the one that a command names. `None`: there is none.
 ///
 /// # Errors
 /// The first condition that doesn't hold.
-pub fn check(conditions: &[Condition], view: &View<'_>, now: u64) -> Result<(), Refused> {
-    let object = view.preferred.filter(|summary| is_object(summary, now));
-    let failed = conditions.iter().find(|condition| !holds(condition, view.preferred, object));
+pub fn check(conditions: &[Condition], version: Option<Summary<'_>>, now: u64) -> Result<(), Refused> {
+    let object = version.filter(|summary| is_object(summary, now));
+    let failed = conditions.iter().find(|condition| !holds(condition, version, object));
     failed.map_or(Ok(()), |condition| {
         Err(Refused::Precondition { condition: condition.clone(), exists: object.is_some() })
     })

@@ -79,20 +79,19 @@ impl Lock {
         }
     }
 
-    /// What forbids to replace the retention by this one at this time; `None`: nothing.
+    /// What forbids to replace the retention by this one at this time; `None`: nothing. The same mode for longer is always allowed;
+    /// another mode is not, though it keep more: from compliance there is no way back.
     pub fn forbids(&self, new: Option<Retention>, now: u64, bypass: Bypass) -> Option<Hold> {
         let old = self.retention.filter(|old| old.until > now)?;
-        let looser = new.is_none_or(|new| new.until < old.until || (new.mode, old.mode) == LOOSER);
+        let is_same_mode = new.is_some_and(|new| new.mode == old.mode);
+        let is_longer = new.is_some_and(|new| new.until >= old.until);
         match old.mode {
-            _ if !looser => None,
+            _ if is_same_mode && is_longer => None,
             LockMode::Compliance => Some(Hold::Compliance),
             LockMode::Governance => (bypass == Bypass::Nothing).then_some(Hold::Governance),
         }
     }
 }
-
-/// New and old mode where the new one keeps less.
-const LOOSER: (LockMode, LockMode) = (LockMode::Governance, LockMode::Compliance);
 
 #[test]
 fn a_lock_is_loosened_only_by_whom_it_lets() {
@@ -114,7 +113,8 @@ fn a_lock_is_loosened_only_by_whom_it_lets() {
     }
     let changes = [
         (soft, lock(LockMode::Governance, 200).retention, Nothing, None),
-        (soft, lock(LockMode::Compliance, 100).retention, Nothing, None),
+        (soft, lock(LockMode::Compliance, 100).retention, Nothing, Some(Hold::Governance)),
+        (soft, lock(LockMode::Compliance, 100).retention, Governance, None),
         (soft, lock(LockMode::Governance, 50).retention, Nothing, Some(Hold::Governance)),
         (soft, None, Governance, None),
         (hard, lock(LockMode::Compliance, 200).retention, Nothing, None),

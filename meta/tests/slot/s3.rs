@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cairn_meta::slot::command::{Answer, Body, Command, Erase, Refusal, Versioning, Which};
 use cairn_meta::slot::list::{Item, Query, VersionEntry, objects, versions};
 use cairn_meta::slot::read::Mode as ReadMode;
-use cairn_meta::version::commit::Mode;
+use cairn_meta::version::commit::{Condition, Mode, Refused};
 use cairn_meta::version::{Bypass, Kind, VersionId};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -83,11 +83,31 @@ fn check(world: &World, model: &Model) {
 }
 
 fn erase(world: &mut World, key: &str, which: Which) -> Result<VersionId, Refusal> {
-    let erase = Erase { place: world.place(key), which, bypass: Bypass::Nothing, conditions: vec![] };
+    erase_if(world, key, which, vec![])
+}
+
+fn erase_if(world: &mut World, key: &str, which: Which, conditions: Vec<Condition>) -> Result<VersionId, Refusal> {
+    let erase = Erase { place: world.place(key), which, bypass: Bypass::Nothing, conditions };
     match world.apply(Command::Erase(erase))? {
         Answer::Erased(erased) => Ok(erased.id),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn conditions_of_an_erasure_are_about_the_version_it_names() {
+    let mut world = World::new(Versioning::Enabled);
+    let one = world.put("key", "one").id.unwrap();
+    let two = world.put("key", "other").id.unwrap();
+    let size = |size| vec![Condition::Size(size)];
+    let refused = erase_if(&mut world, "key", Which::Id(one), size(5));
+    assert!(matches!(refused, Err(Refusal::Commit(Refused::Precondition { exists: true, .. }))), "{refused:?}");
+    assert_eq!(erase_if(&mut world, "key", Which::Id(one), size(3)), Ok(one));
+    assert_eq!(erase_if(&mut world, "key", Which::Id(one), size(3)), Err(Refusal::NoVersion), "it is gone");
+    let marker = world.delete("key").id.unwrap();
+    assert_eq!(erase_if(&mut world, "key", Which::Id(two), size(5)), Ok(two), "though a marker is above it");
+    let refused = erase_if(&mut world, "key", Which::Id(marker), vec![Condition::Exists]);
+    assert!(matches!(refused, Err(Refusal::Commit(Refused::Precondition { exists: false, .. }))), "{refused:?}");
 }
 
 proptest! {
