@@ -34,7 +34,7 @@ use cairn_io::{Bell, Shutdown};
 use futures_util::future::{Either, FutureExt, select};
 use futures_util::{AsyncReadExt, AsyncWriteExt, pin_mut};
 use hyper::body::Incoming;
-use hyper::header::{DATE, HeaderValue};
+use hyper::header::{CONNECTION, DATE, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -314,6 +314,8 @@ async fn connection<S: Serve>(stream: Stream, from: SocketAddr, shared: Rc<Share
             let (shared, service, phase) = (shared.clone(), service.clone(), phase.clone());
             async move {
                 let underway = Underway::new(&shared);
+                let is_asking_for_nothing =
+                    request.headers().contains_key(EXPECT) && hyper::body::Body::is_end_stream(request.body());
                 let request = request.map(|body| Body::new(body, limits.stall_within));
                 let contained = AssertUnwindSafe(service.serve(request, from)).catch_unwind().await;
                 let mut response = contained.unwrap_or_else(|_| {
@@ -323,6 +325,11 @@ async fn connection<S: Serve>(stream: Stream, from: SocketAddr, shared: Rc<Share
                 });
                 if let Ok(date) = HeaderValue::from_str(&http_date(time::wall())) {
                     response.headers_mut().entry(DATE).or_insert(date);
+                }
+                // Who waits for "100 Continue" before a body of no bytes gets none, as HTTP allows. Clients built on botocore take
+                // the next answer of the connection for this one then, and wait for its end.
+                if is_asking_for_nothing {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, std::convert::Infallible>(response.map(|body| Answer::new(body, phase, underway)))
             }

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
+use cairn_meta::slot::command::Which;
 use cairn_meta::slot::list::{Item, ObjectEntry, Page, Position, Query, VersionEntry};
 use cairn_meta::version::{Kind, VersionId};
 
 use super::access::acl::{Permission, owner};
 use super::answer::Answer;
-use super::call::{Bucket, Call, version_name};
+use super::call::{Bucket, Call, version_name, which};
 use super::date;
-use super::error::{Result, S3Error};
+use super::error::{Code, Result, S3Error};
 use super::hash::{base64, unbase64};
 use super::head::{Head, number};
 use super::object::quoted;
@@ -230,7 +231,6 @@ pub async fn versions(call: &Call) -> Result<Answer> {
     let asked = Asked::read(call)?;
     let text = |name: &str| call.head.query.get(name).unwrap_or_default();
     let (key_marker, version_marker) = (text("key-marker"), text("version-id-marker"));
-    let wrong = || S3Error::argument("version-id-marker", version_marker, "Invalid version id specified");
     let after = match (key_marker, version_marker) {
         ("", "") => None,
         ("", _) => {
@@ -241,7 +241,7 @@ pub async fn versions(call: &Call) -> Result<Answer> {
             ));
         }
         (key, "") => Some(Position::behind(key)),
-        (key, id) => Some(Position::version(key, marked(call, &asked.bucket, key, id).await?.ok_or_else(wrong)?)),
+        (key, id) => Some(Position::version(key, marked(call, &asked.bucket, key, id).await?)),
     };
     let page = asked.versions(call, after).await?;
     let is_cut = page.next.is_some() && asked.limit > 0;
@@ -252,7 +252,8 @@ pub async fn versions(call: &Call) -> Result<Answer> {
         match page.items.last() {
             Some(Item::Entry(entry)) => {
                 xml.text("NextKeyMarker", &asked.encoding.of(&entry.key))
-                    .text("NextVersionIdMarker", &version_name(entry.id, entry.is_null));
+                    // By its own id also where it is called `null`: clients that delete page by page name it when it is gone.
+                    .text("NextVersionIdMarker", &entry.id.to_string());
             }
             Some(Item::Prefix(prefix)) => {
                 xml.text("NextKeyMarker", &asked.encoding.of(prefix));
@@ -270,13 +271,19 @@ pub async fn versions(call: &Call) -> Result<Answer> {
     Ok(Answer::xml(xml.end("ListVersionsResult")))
 }
 
-/// The version that a marker names: `null` is looked up.
-async fn marked(call: &Call, bucket: &Bucket, key: &str, id: &str) -> Result<Option<VersionId>> {
-    if id != "null" {
-        return Ok(id.parse().ok());
+/// Above all versions of a key: behind it, the list goes on with the first of them.
+const ABOVE_ALL: VersionId = VersionId(u128::MAX);
+
+/// The version that a marker names: `null` is looked up. One that is gone by now may have stood anywhere: better twice than not at all.
+async fn marked(call: &Call, bucket: &Bucket, key: &str, id: &str) -> Result<VersionId> {
+    match which(id).map_err(|_| S3Error::argument("version-id-marker", id, "Invalid version id specified"))? {
+        Which::Id(id) => Ok(id),
+        null => match call.read(bucket, key, Some(null)).await {
+            Ok(found) => Ok(found.version.id),
+            Err(error) if error.code() == Code::NoSuchVersion => Ok(ABOVE_ALL),
+            Err(error) => Err(error),
+        },
     }
-    let found = call.read(bucket, key, Some(cairn_meta::slot::command::Which::Null)).await;
-    Ok(found.ok().map(|found| found.version.id))
 }
 
 fn version(asked: &Asked, xml: &mut Xml, entry: &VersionEntry) {

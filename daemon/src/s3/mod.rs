@@ -148,6 +148,15 @@ impl Gateway {
         if cors::is_preflight(&head) {
             return self.preflight(&head);
         }
+        let asked_across = head.headers.contains_key("origin").then(|| head.clone());
+        let answer = self.obey(head, body, from).await;
+        match asked_across.and_then(|head| Some((self.bucket_of(&head)?, head))) {
+            Some((bucket, head)) => cors::say_whatever(answer, &bucket, &head),
+            None => answer,
+        }
+    }
+
+    async fn obey(&self, head: Head, body: http::Body, from: SocketAddr) -> Result<Answer> {
         let op = Op::of(&head);
         let now = wall_millis();
         let map = self.cluster().map();
@@ -166,15 +175,17 @@ impl Gateway {
         if is_form {
             return Box::pin(post::post(call, &mut body)).await;
         }
-        let answer = dispatch::dispatch(&call, &mut body).await;
-        Ok(call.cross_origin(answer?))
+        dispatch::dispatch(&call, &mut body).await
     }
 
     fn preflight(&self, head: &Head) -> Result<Answer> {
-        let map = self.cluster().map();
-        let found = head.bucket().and_then(|name| Some((name, map.bucket(name)?)));
-        let bucket = found.map(|(name, record)| call::Bucket { name: name.to_owned(), record: record.clone() });
-        cors::preflight(bucket.as_ref(), head)
+        cors::preflight(self.bucket_of(head).as_ref(), head)
+    }
+
+    fn bucket_of(&self, head: &Head) -> Option<call::Bucket> {
+        let name = head.bucket()?;
+        let record = self.cluster().map().bucket(name)?.clone();
+        Some(call::Bucket { name: name.to_owned(), record })
     }
 
     /// An error as an answer.
@@ -187,19 +198,6 @@ impl Gateway {
             answer.headers.insert(name.clone(), value.clone());
         }
         answer
-    }
-}
-
-impl Call {
-    /// What the answer to a browser says beside.
-    fn cross_origin(&self, answer: Answer) -> Answer {
-        if !self.head.headers.contains_key("origin") {
-            return answer;
-        }
-        match self.bucket() {
-            Ok(bucket) => cors::say(answer, &bucket, &self.head),
-            Err(_) => answer,
-        }
     }
 }
 

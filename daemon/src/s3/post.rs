@@ -6,7 +6,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::answer::Answer;
-use super::auth::{SKEW_MAX, Scope, SigningKey, Who, matches, old_signature};
+use super::auth::{SKEW_MAX, Scope, SigningKey, Version, Who, matches, old_signature};
 use super::body::{Body, Fields};
 use super::call::Call;
 use super::date;
@@ -135,7 +135,7 @@ fn of_version_4(call: &Call, fields: &Fields, policy: &str) -> Result<Who> {
     if !matches(&signature, field(fields, "x-amz-signature")?) {
         return Err(Code::SignatureDoesNotMatch.into());
     }
-    Ok(Who::User { name: key.user.clone(), access: scope.access })
+    Ok(Who::User { name: key.user.clone(), access: scope.access, signed: Version::New })
 }
 
 /// The older way, which forms still use: it signs the policy and nothing else.
@@ -147,7 +147,7 @@ fn of_version_2(call: &Call, fields: &Fields, policy: &str) -> Result<Who> {
     if !old_signature(&key.secret, policy, stated) {
         return Err(Code::SignatureDoesNotMatch.into());
     }
-    Ok(Who::User { name: key.user.clone(), access: access.to_owned() })
+    Ok(Who::User { name: key.user.clone(), access: access.to_owned(), signed: Version::Old })
 }
 
 /// What the author of a form allows.

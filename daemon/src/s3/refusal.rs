@@ -45,9 +45,10 @@ pub fn to_error(refusal: &Refusal) -> S3Error {
 fn commit(refused: &Refused) -> S3Error {
     match refused {
         // What isn't there can't match: S3 says that, not that the condition failed.
-        Refused::Precondition { condition: Condition::Etag(_) | Condition::Exists, exists: false } => {
-            Code::NoSuchKey.into()
-        }
+        Refused::Precondition {
+            condition: Condition::Etag(_) | Condition::Exists | Condition::Size(_) | Condition::UnmodifiedSince(_),
+            exists: false,
+        } => Code::NoSuchKey.into(),
         Refused::Precondition { condition, .. } => {
             S3Error::from(Code::PreconditionFailed).with("Condition", header_of(condition))
         }

@@ -127,6 +127,98 @@ fn policies_allow_and_deny() {
     });
 }
 
+#[test]
+fn policies_ask_for_tags_of_what_is_there() {
+    serve(|node| async move {
+        let (ann, bob) = (node.ann(), node.bob());
+        ann.bucket("bucket").await;
+        ann.bucket("copies").await;
+        for (key, tags) in [("open", "who=all&a=b"), ("shut", "who=ann"), ("plain", "")] {
+            ann.send("PUT", &format!("/bucket/{key}"), &[("x-amz-tagging", tags)], "x").await.is(200);
+        }
+        let policy = |effect: &str, actions: &str, test: &str| {
+            format!(
+                r#"{{"Statement":[{{"Effect":"Allow","Principal":"*","Action":["s3:ListBucket","s3:PutObjectTagging","s3:GetObject"],"Resource":"*"}},{{"Effect":"{effect}","Principal":"*","Action":"{actions}","Resource":"*","Condition":{{"{test}":{{"s3:ExistingObjectTag/who":"all"}}}}}}]}}"#
+            )
+        };
+        ann.put("/bucket?policy", policy("Deny", "s3:*Object*", "StringNotEquals")).await.is(204);
+        let copied = |key: &'static str| {
+            let bob = bob.clone();
+            async move { bob.send("PUT", "/bobs/k", &[("x-amz-copy-source", key)], "").await }
+        };
+        bob.bucket("bobs").await;
+        bob.get("/bucket/open").await.is(200);
+        copied("/bucket/open").await.is(200);
+        for key in ["shut", "plain", "gone"] {
+            bob.get(&format!("/bucket/{key}")).await.fails(403, "AccessDenied");
+        }
+        copied("/bucket/shut").await.fails(403, "AccessDenied");
+        let tags =
+            |who: &str| format!("<Tagging><TagSet><Tag><Key>who</Key><Value>{who}</Value></Tag></TagSet></Tagging>");
+        bob.put("/bucket/shut?tagging", tags("all")).await.fails(403, "AccessDenied");
+        bob.put("/bucket/open?tagging", tags("bob")).await.is(200);
+        bob.put("/bucket/open?tagging", tags("all")).await.fails(403, "AccessDenied");
+        bob.get("/bucket/open").await.fails(403, "AccessDenied");
+    });
+}
+
+#[test]
+fn who_may_list_some_prefix_is_told_what_is_missing_there() {
+    serve(|node| async move {
+        let (ann, bob) = (node.ann(), node.bob());
+        ann.bucket("bucket").await;
+        let policy = r#"{"Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:ListBucket","Resource":"arn:aws:s3:::bucket","Condition":{"StringLike":{"s3:prefix":"open/*"}}}]}"#;
+        ann.put("/bucket?policy", policy).await.is(204);
+        bob.get("/bucket/open/gone").await.fails(404, "NoSuchKey");
+        bob.get("/bucket/shut/gone").await.fails(403, "AccessDenied");
+        bob.get("/bucket/shut/gone?prefix=open%2F").await.fails(403, "AccessDenied");
+    });
+}
+
+#[test]
+fn objects_are_whose_the_bucket_says() {
+    serve(|node| async move {
+        let (ann, bob) = (node.ann(), node.bob());
+        let rule = |ownership: &str| {
+            format!(
+                "<OwnershipControls><Rule><ObjectOwnership>{ownership}</ObjectOwnership></Rule></OwnershipControls>"
+            )
+        };
+        ann.send("PUT", "/bucket", &[("x-amz-acl", "public-read-write")], "").await.is(200);
+        ann.put("/bucket?ownershipControls", rule("BucketOwnerEnforced"))
+            .await
+            .fails(400, "InvalidBucketAclWithObjectOwnership");
+        let began = |acl: &'static str| {
+            let bob = bob.clone();
+            async move {
+                let headers: &[(&str, &str)] = if acl.is_empty() { &[] } else { &[("x-amz-acl", acl)] };
+                let begun = bob.send("POST", "/bucket/k?uploads", headers, "").await.is(200);
+                let id = begun.element("UploadId").expect("an id");
+                let parts = bob.get(&format!("/bucket/k?uploadId={id}")).await.is(200);
+                let [initiator, owner] = &parts.elements("ID")[..] else { panic!("{}", parts.text()) };
+                format!("{initiator} for {owner}")
+            }
+        };
+        assert_eq!(began("").await, "bob for bob");
+        ann.put("/bucket?ownershipControls", rule("BucketOwnerPreferred")).await.is(200);
+        assert_eq!(began("private").await, "bob for bob");
+        assert_eq!(began("bucket-owner-full-control").await, "bob for ann");
+        ann.send("PUT", "/bucket?acl", &[("x-amz-acl", "private")], "").await.is(200);
+        ann.put("/bucket?ownershipControls", rule("BucketOwnerEnforced")).await.is(200);
+        let policy = r#"{"Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":["arn:aws:s3:::bucket","arn:aws:s3:::bucket/*"]}]}"#;
+        ann.put("/bucket?policy", policy).await.is(204);
+        assert_eq!(began("").await, "bob for ann");
+        for target in ["/bucket?acl", "/bucket/k?acl"] {
+            ann.put("/bucket/k", "x").await.is(200);
+            ann.send("PUT", target, &[("x-amz-acl", "private")], "").await.fails(400, "AccessControlListNotSupported");
+            ann.send("PUT", target, &[("x-amz-acl", "bucket-owner-full-control")], "").await.is(200);
+        }
+        ann.send("PUT", "/other", &[("x-amz-grant-read", "emailAddress=bob@example.com")], "")
+            .await
+            .fails(400, "UnresolvableGrantByEmailAddress");
+    });
+}
+
 /// A form's body.
 fn form(fields: &[(&str, &str)], file: &str) -> String {
     let field = |(name, value): &(&str, &str)| {

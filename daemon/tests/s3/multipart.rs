@@ -79,7 +79,7 @@ fn parts_in_any_order_and_again_make_one_object() {
             .send("GET", "/bucket/k?attributes", &[("x-amz-object-attributes", "ObjectParts,ObjectSize")], "")
             .await
             .is(200);
-        assert_eq!(told.element("TotalPartsCount").as_deref(), Some("3"));
+        assert_eq!(told.element("PartsCount").as_deref(), Some("3"));
     });
 }
 
@@ -132,12 +132,22 @@ fn short_parts_wrong_numbers_and_strange_ids_are_refused() {
     });
 }
 
+/// The CRC32C of an object of parts.
+fn of_parts(kind: &str, parts: &[&[u8]]) -> String {
+    let crc = |bytes: &[u8]| (crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32).to_be_bytes();
+    let base64 = |bytes: [u8; 4]| base64_simd::STANDARD.encode_to_string(bytes);
+    if kind == "FULL_OBJECT" {
+        return base64(crc(&parts.concat()));
+    }
+    let all: Vec<u8> = parts.iter().flat_map(|part| crc(part)).collect();
+    format!("{}-{}", base64(crc(&all)), parts.len())
+}
+
 #[test]
 fn checksums_of_parts_make_that_of_the_whole() {
     serve(|node| async move {
         let ann = node.ann();
         ann.bucket("bucket").await;
-        let whole = [content(1, 5 * MIB), content(2, 77)].concat();
         for kind in ["FULL_OBJECT", "COMPOSITE"] {
             let upload = begin(&ann, &[("x-amz-checksum-algorithm", "CRC32C"), ("x-amz-checksum-type", kind)]).await;
             let one = part(&ann, &upload, 1, content(1, 5 * MIB)).await;
@@ -145,19 +155,30 @@ fn checksums_of_parts_make_that_of_the_whole() {
             let parts = [(1, one.as_str()), (2, two.as_str())];
             complete(&ann, &upload, &parts, &[("x-amz-checksum-crc32c", "AAAAAA==")]).await.fails(400, "BadDigest");
             complete(&ann, &upload, &parts, &[("x-amz-mp-object-size", "5")]).await.fails(400, "InvalidRequest");
-            let done = complete(&ann, &upload, &parts, &[]).await.is(200);
+            complete(&ann, &upload, &parts, &[("x-amz-checksum-sha1", "AAAA")]).await.fails(400, "InvalidRequest");
+            let other = if kind == "COMPOSITE" { "FULL_OBJECT" } else { "COMPOSITE" };
+            complete(&ann, &upload, &parts, &[("x-amz-checksum-type", other)]).await.fails(400, "InvalidRequest");
+            // What the request states is the checksum of the object, not that of the list.
+            let stated = of_parts(kind, &[&content(1, 5 * MIB), &content(2, 77)]);
+            let stating = [("x-amz-checksum-crc32c", stated.as_str()), ("x-amz-checksum-type", kind)];
+            let done = complete(&ann, &upload, &parts, &stating).await.is(200);
             let sum = done.element("ChecksumCRC32C").expect("a checksum");
-            if kind == "FULL_OBJECT" {
-                let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &whole) as u32;
-                assert_eq!(sum, base64_simd::STANDARD.encode_to_string(crc.to_be_bytes()));
-            } else {
-                assert!(sum.ends_with("-2"), "{sum}");
-            }
+            assert_eq!(sum, stated);
             let head = ann.send("HEAD", "/bucket/k", &[("x-amz-checksum-mode", "ENABLED")], "").await.is(200);
             assert_eq!(
                 (head.header("x-amz-checksum-crc32c"), head.header("x-amz-checksum-type")),
                 (Some(sum.as_str()), Some(kind))
             );
+            for (number, bytes) in [(1, content(1, 5 * MIB)), (2, content(2, 77))] {
+                let target = format!("/bucket/k?partNumber={number}");
+                let got = ann.send("GET", &target, &[("x-amz-checksum-mode", "ENABLED")], "").await.is(206);
+                let own = of_parts("FULL_OBJECT", &[&bytes]);
+                assert_eq!(
+                    (got.header("x-amz-checksum-crc32c"), got.header("x-amz-checksum-type")),
+                    (Some(own.as_str()), Some(kind)),
+                    "of the part that is sent"
+                );
+            }
         }
         let unfit = [("x-amz-checksum-algorithm", "SHA256"), ("x-amz-checksum-type", "FULL_OBJECT")];
         ann.send("POST", "/bucket/k?uploads", &unfit, "").await.fails(400, "InvalidRequest");

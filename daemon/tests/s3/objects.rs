@@ -1,6 +1,6 @@
 //! Objects: stored, read whole and in part, listed, deleted.
 
-use crate::client::{Reply, bare, now, sha256};
+use crate::client::{Reply, bare, now, raw, sha256};
 use crate::node::serve;
 
 fn content(length: usize) -> Vec<u8> {
@@ -121,6 +121,74 @@ fn conditions_decide_reads_and_writes() {
         assert_eq!(ann.send("PUT", "/bucket/new", &[("if-none-match", "*")], "").await.status, 200);
         assert_eq!(with("DELETE", "if-match", etag).await, 412);
         assert_eq!(ann.get("/bucket/k").await.text(), "two");
+    });
+}
+
+#[test]
+fn deletions_take_what_they_mean_and_nothing_is_gone_already() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        let put = ann.put("/bucket/k", "four").await.is(200);
+        let etag = put.header("etag").expect("an etag").to_owned();
+        let modified = ann.get("/bucket/k").await.is(200).header("last-modified").expect("a date").to_owned();
+        let long_ago = "Thu, 01 Jan 1998 00:00:00 GMT";
+        let cases = [
+            ("if-match", "\"0\"", etag.as_str()),
+            ("if-match", "\"0\"", "*"),
+            ("x-amz-if-match-size", "5", "4"),
+            ("x-amz-if-match-last-modified-time", long_ago, &modified),
+        ];
+        for (name, wrong, right) in cases {
+            ann.put("/bucket/k", "four").await.is(200);
+            ann.send("DELETE", "/bucket/k", &[(name, wrong)], "").await.fails(412, "PreconditionFailed");
+            // The object was put again, perhaps a second later.
+            let now = ann.get("/bucket/k").await.is(200).header("last-modified").expect("a date").to_owned();
+            let right = if right == modified { now.as_str() } else { right };
+            ann.send("DELETE", "/bucket/k", &[(name, right)], "").await.is(204);
+            ann.get("/bucket/k").await.fails(404, "NoSuchKey");
+            for value in [wrong, right] {
+                ann.send("DELETE", "/bucket/k", &[(name, value)], "").await.is(204);
+            }
+        }
+        ann.put("/bucket/k", "four").await.is(200);
+        let object = |key: &str| format!("<Object><Key>{key}</Key><ETag>0</ETag></Object>");
+        let many = format!("<Delete>{}{}</Delete>", object("k"), object("gone"));
+        let done = ann.send("POST", "/bucket?delete", &[], many).await.is(200);
+        assert_eq!((done.elements("Code"), done.elements("Key").len()), (vec!["PreconditionFailed".to_owned()], 2));
+    });
+}
+
+#[test]
+fn who_waits_to_send_nothing_finds_the_connection_closed() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        let put = |headers: &'static str, body: &'static str| {
+            let target = ann.presign("PUT", "/bucket/k", 60, now());
+            async move {
+                let request = format!("PUT {target} HTTP/1.1\r\nhost: {}\r\n{headers}\r\n{body}", node.at);
+                raw(node.at, request.as_bytes()).await
+            }
+        };
+        let closes = |answer: &str| answer.to_lowercase().contains("connection: close");
+        let empty = put("expect: 100-continue\r\ncontent-length: 0\r\n", "").await;
+        assert!(empty.starts_with("HTTP/1.1 200") && closes(&empty), "{empty}");
+        let usual = put("content-length: 0\r\n", "").await;
+        assert!(usual.starts_with("HTTP/1.1 200") && !closes(&usual), "{usual}");
+        let full = put("expect: 100-continue\r\ncontent-length: 4\r\n", "text").await;
+        assert!(full.starts_with("HTTP/1.1 100") && !closes(&full), "{full}");
+        assert_eq!(ann.get("/bucket/k").await.is(200).text(), "text");
+    });
+}
+
+#[test]
+fn tags_come_in_the_order_of_their_keys() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        ann.send("PUT", "/bucket/k", &[("x-amz-tagging", "c=1&a&b=2")], "x").await.is(200);
+        assert_eq!(ann.get("/bucket/k?tagging").await.is(200).elements("Key"), ["a", "b", "c"]);
     });
 }
 

@@ -124,6 +124,10 @@ fn browsers_are_told_what_they_may() {
             .await
             .fails(403, "AccessDenied");
         ask("OPTIONS", vec![("origin", "http://a.example")]).await.fails(400, "BadRequest");
+        let refused = ask("PUT", vec![("origin", "http://a.example")]).await.fails(403, "AccessDenied");
+        assert_eq!(refused.header("access-control-allow-origin"), Some("http://a.example"), "its page may see why");
+        let invalid = ask("GET", vec![("origin", "http://a.example"), ("range", "bytes=9-")]).await.is(416);
+        assert_eq!(invalid.header("access-control-allow-origin"), Some("http://a.example"));
         let got = ask("GET", vec![("origin", "http://b.example")]).await.is(200);
         assert_eq!(
             (got.header("access-control-allow-origin"), got.header("access-control-expose-headers")),

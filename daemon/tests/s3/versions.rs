@@ -55,6 +55,39 @@ fn versions_are_named_listed_and_erased() {
 }
 
 #[test]
+fn a_list_goes_on_behind_what_was_deleted_meanwhile() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        for key in ["a", "b", "c", "d", "e"] {
+            ann.put(&format!("/bucket/{key}"), key).await.is(200);
+        }
+        // As clients empty a bucket: each page is deleted before the next is asked for.
+        let (mut from, mut seen) = (String::new(), Vec::new());
+        loop {
+            let page = ann.get(&format!("/bucket?versions&max-keys=2{from}")).await.is(200);
+            for key in page.elements("Key") {
+                ann.delete(&format!("/bucket/{key}?versionId=null")).await.is(204);
+                seen.push(key);
+            }
+            let next = page.element("NextKeyMarker").zip(page.element("NextVersionIdMarker"));
+            let Some((key, version)) = next else { break };
+            from = format!("&key-marker={key}&version-id-marker={version}");
+        }
+        assert_eq!(seen, ["a", "b", "c", "d", "e"]);
+        // A client's own words for a version that may be gone.
+        ann.put("/bucket/b", "again").await.is(200);
+        let from = |marker: &str| format!("/bucket?versions&key-marker=b&version-id-marker={marker}");
+        assert_eq!(ann.get(&from("null")).await.is(200).elements("Key").len(), 0);
+        versioning(&ann, "Enabled").await;
+        let kept = ann.put("/bucket/b", "kept").await.is(200).header("x-amz-version-id").map(str::to_owned);
+        ann.delete("/bucket/b?versionId=null").await.is(204);
+        assert_eq!(ann.get(&from("null")).await.is(200).element("VersionId"), kept);
+        ann.get(&from("nonsense")).await.fails(400, "InvalidArgument");
+    });
+}
+
+#[test]
 fn suspended_versioning_replaces_the_version_called_null() {
     serve(|node| async move {
         let ann = node.ann();

@@ -265,8 +265,9 @@ fn user(id: &str, map: &Map) -> Result<Grantee> {
     }
 }
 
+/// Users have no email addresses here.
 fn no_email(email: &str) -> S3Error {
-    S3Error::argument("emailAddress", email, "Users have no email addresses here; name them by id")
+    S3Error::from(Code::UnresolvableGrantByEmailAddress).with("EmailAddress", email)
 }
 
 fn grantee_of_header(text: &str, map: &Map) -> Result<Grantee> {

@@ -11,13 +11,14 @@
 pub mod acl;
 pub mod policy;
 
-use cairn_meta::version::Version;
+use cairn_meta::slot::command::Which;
+use cairn_meta::version::{Pair, Version};
 
 use acl::{Acl, Permission};
 use policy::{Asked, Effect, Policy};
 
 use super::call::{Bucket, Call};
-use super::error::{Code, Result};
+use super::error::{Code, Result, S3Error};
 
 /// Of a user who may do everything.
 pub const ADMIN: &str = "admin";
@@ -65,6 +66,34 @@ impl Call {
     /// # Errors
     /// If the policy can't be read.
     pub fn verdict(&self, bucket: &Bucket, action: &str, key: Option<&str>) -> Result<Verdict> {
+        let asked = Asked { call: self, bucket: &bucket.name, action, key, prefix: None, tags: &[] };
+        self.judge(bucket, policy_of(bucket)?.as_ref(), &asked)
+    }
+
+    /// What policy and ownership say of an action on an object whose tags the policy may ask for.
+    ///
+    /// # Errors
+    /// If the policy can't be read, or the object.
+    pub async fn verdict_on(&self, bucket: &Bucket, action: &str, key: &str, which: Option<Which>) -> Result<Verdict> {
+        let policy = policy_of(bucket)?;
+        let tags = match &policy {
+            Some(policy) if policy.asks_for_tags() => self.tags_there(bucket, key, which).await?,
+            _ => vec![],
+        };
+        let asked = Asked { call: self, bucket: &bucket.name, action, key: Some(key), prefix: None, tags: &tags };
+        self.judge(bucket, policy.as_ref(), &asked)
+    }
+
+    async fn tags_there(&self, bucket: &Bucket, key: &str, which: Option<Which>) -> Result<Vec<Pair>> {
+        match self.read(bucket, key, which).await {
+            Ok(found) => Ok(found.version.content.tags),
+            Err(error) if matches!(error.code(), Code::NoSuchKey | Code::NoSuchVersion) => Ok(vec![]),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn judge(&self, bucket: &Bucket, policy: Option<&Policy>, asked: &Asked<'_>) -> Result<Verdict> {
+        let action = asked.action;
         if self.is_admin() {
             return Ok(Verdict::Allowed);
         }
@@ -72,11 +101,9 @@ impl Call {
         // Else an owner could lock itself out for ever.
         let is_rescue =
             is_owner && matches!(action, "s3:GetBucketPolicy" | "s3:PutBucketPolicy" | "s3:DeleteBucketPolicy");
-        if let Some(text) = bucket.document(document::POLICY).filter(|_| !is_rescue) {
-            let policy = Policy::read(text)?;
+        if let Some(policy) = policy.filter(|_| !is_rescue) {
             let blocked = blocks(bucket);
-            let effect = policy.effect(&Asked { call: self, bucket: &bucket.name, action, key });
-            match effect {
+            match policy.effect(asked) {
                 Some(Effect::Deny) => return Ok(Verdict::Denied),
                 Some(Effect::Allow) if is_owner || !(blocked.restrict && policy.is_public()) => {
                     return Ok(Verdict::Allowed);
@@ -118,7 +145,15 @@ impl Call {
         key: Option<&str>,
         permission: Option<Permission>,
     ) -> Result<()> {
-        match self.verdict(bucket, action, key)? {
+        self.admit(bucket, self.verdict(bucket, action, key)?, permission)
+    }
+
+    /// Lets an action go on of which policy and ownership say this.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub fn admit(&self, bucket: &Bucket, verdict: Verdict, permission: Option<Permission>) -> Result<()> {
+        match verdict {
             Verdict::Allowed => Ok(()),
             Verdict::Denied => Err(Code::AccessDenied.into()),
             Verdict::Open => {
@@ -151,10 +186,15 @@ impl Call {
     }
 
     /// What is said of an object that isn't there: that, to those who may list; to others only that they may not know.
-    pub fn missing(&self, bucket: &Bucket, verdict: Verdict, error: super::error::S3Error) -> super::error::S3Error {
-        let may_list = || self.allow_named(bucket, "s3:ListBucket", None, Some(Permission::Read)).is_ok();
+    pub fn missing(&self, bucket: &Bucket, key: &str, verdict: Verdict, error: S3Error) -> S3Error {
+        let may_list = || {
+            let action = "s3:ListBucket";
+            let asked = Asked { call: self, bucket: &bucket.name, action, key: None, prefix: Some(key), tags: &[] };
+            let policy = policy_of(bucket)?;
+            self.admit(bucket, self.judge(bucket, policy.as_ref(), &asked)?, Some(Permission::Read))
+        };
         let is_missing = matches!(error.code(), Code::NoSuchKey | Code::NoSuchVersion | Code::MethodNotAllowed);
-        let is_hidden = is_missing && (verdict == Verdict::Denied || !may_list());
+        let is_hidden = is_missing && (verdict == Verdict::Denied || may_list().is_err());
         if is_hidden { Code::AccessDenied.into() } else { error }
     }
 
@@ -170,6 +210,10 @@ impl Call {
     }
 }
 
+fn policy_of(bucket: &Bucket) -> Result<Option<Policy>> {
+    bucket.document(document::POLICY).map(Policy::read).transpose()
+}
+
 /// The list of a bucket.
 pub fn bucket_acl(bucket: &Bucket) -> Acl {
     let kept = bucket.document(document::ACL).and_then(Acl::read);
@@ -178,7 +222,11 @@ pub fn bucket_acl(bucket: &Bucket) -> Acl {
 
 /// The list of an object.
 pub fn object_acl(bucket: &Bucket, version: &Version) -> Acl {
-    let headers = &version.content.headers;
+    headers_acl(bucket, &version.content.headers)
+}
+
+/// The list among the headers of an object, or of an upload that is to be one.
+pub fn headers_acl(bucket: &Bucket, headers: &[Pair]) -> Acl {
     let kept = headers.iter().find(|(name, _)| name == ACL_HEADER).and_then(|(_, text)| Acl::read(text));
     kept.unwrap_or_else(|| Acl::private(&bucket.record.owner))
 }

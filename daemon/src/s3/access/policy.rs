@@ -8,8 +8,10 @@
 
 use std::net::IpAddr;
 
+use cairn_meta::version::Pair;
 use serde_json::{Map, Value};
 
+use crate::s3::auth::Who;
 use crate::s3::call::Call;
 use crate::s3::date;
 use crate::s3::error::{Code, Result, S3Error};
@@ -90,6 +92,10 @@ pub struct Asked<'c> {
     pub action: &'c str,
     /// To which key; `None`: to the bucket.
     pub key: Option<&'c str>,
+    /// The prefix that would be listed; `None`: the request's own, if it lists.
+    pub prefix: Option<&'c str>,
+    /// The tags of the object that is there.
+    pub tags: &'c [Pair],
 }
 
 fn malformed(what: impl Into<String>) -> S3Error {
@@ -145,6 +151,12 @@ impl Policy {
     /// Whether it allows anything to everybody.
     pub fn is_public(&self) -> bool {
         self.0.iter().any(|one| one.effect == Effect::Allow && one.is_for_all() && !one.is_narrowed())
+    }
+
+    /// Whether it asks for the tags of the object that is there.
+    pub fn asks_for_tags(&self) -> bool {
+        let mut conditions = self.0.iter().flat_map(|statement| &statement.conditions);
+        conditions.any(|condition| condition.key.starts_with(TAGS_THERE))
     }
 
     /// What it says.
@@ -316,6 +328,9 @@ fn test(name: &str) -> Option<Test> {
     })
 }
 
+/// Begins keys that ask for a tag of the object that is there.
+const TAGS_THERE: &str = "s3:existingobjecttag/";
+
 /// Keys whose values are known here, in small letters.
 fn is_known(key: &str) -> bool {
     const KEYS: &[&str] = &[
@@ -331,12 +346,15 @@ fn is_known(key: &str) -> bool {
         "s3:signatureversion",
         "s3:versionid",
     ];
-    KEYS.contains(&key) || key.starts_with("s3:x-amz-") || key.starts_with("s3:requestobjecttag/")
+    KEYS.contains(&key)
+        || key.starts_with("s3:x-amz-")
+        || key.starts_with("s3:requestobjecttag/")
+        || key.starts_with(TAGS_THERE)
 }
 
 impl Condition {
     fn holds(&self, asked: &Asked<'_>) -> bool {
-        let value = value_of(&self.key, asked.call);
+        let value = value_of(&self.key, asked);
         if self.test == Test::Null {
             return self.values.iter().any(|wanted| (wanted == "true") == value.is_none());
         }
@@ -397,7 +415,8 @@ fn is_within(address: &str, network: &str) -> bool {
     shift == 128 || address >> shift == base >> shift
 }
 
-fn value_of(key: &str, call: &Call) -> Option<String> {
+fn value_of(key: &str, asked: &Asked<'_>) -> Option<String> {
+    let call = asked.call;
     let header = |name: &str| call.head.header(name).map(str::to_owned);
     let param = |name: &str| call.head.query.get(name).map(str::to_owned);
     match key {
@@ -409,14 +428,22 @@ fn value_of(key: &str, call: &Call) -> Option<String> {
         "aws:username" => call.who.user().map(str::to_owned),
         "s3:delimiter" => param("delimiter"),
         "s3:max-keys" => param("max-keys"),
-        "s3:prefix" => param("prefix"),
-        "s3:signatureversion" => call.who.user().map(|_| "AWS4-HMAC-SHA256".to_owned()),
-        "s3:versionid" => param("versionId"),
-        _ => match (key.strip_prefix("s3:requestobjecttag/"), key.strip_prefix("s3:")) {
-            (Some(tag), _) => tag_of(call, tag),
-            (None, Some(name)) => header(name),
-            (None, None) => None,
+        "s3:prefix" => asked.prefix.map(str::to_owned).or_else(|| param("prefix")),
+        "s3:signatureversion" => match &call.who {
+            Who::User { signed, .. } => Some(signed.name().to_owned()),
+            Who::Anonymous => None,
         },
+        "s3:versionid" => param("versionId"),
+        _ => {
+            if let Some(tag) = key.strip_prefix("s3:requestobjecttag/") {
+                return tag_of(call, tag);
+            }
+            if let Some(tag) = key.strip_prefix(TAGS_THERE) {
+                let found = asked.tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(tag));
+                return found.map(|(_, value)| value.clone());
+            }
+            key.strip_prefix("s3:").and_then(header)
+        }
     }
 }
 

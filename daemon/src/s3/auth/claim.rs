@@ -6,7 +6,7 @@ use crate::s3::hash::{hex, sha256};
 use crate::s3::head::Head;
 use crate::s3::uri::{Slash, decode, encode};
 
-use super::Realm;
+use super::{Realm, SKEW_MAX};
 
 /// The only way of signing that is taken.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -101,7 +101,6 @@ impl Claim {
             (Some(""), false) => Err(Code::AccessDenied.into()),
             (Some(text), false) => Self::of_header(head, text).map(Some),
             (None, true) => Self::of_query(head).map(Some),
-            (None, false) if head.query.has("Signature") && head.query.has("AWSAccessKeyId") => Err(old_version()),
             (None, false) => Ok(None),
         }
     }
@@ -111,9 +110,6 @@ impl Claim {
             Code::AuthorizationHeaderMalformed.says(format!("The authorization header is malformed; {what}"))
         };
         let (algorithm, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-        if algorithm == "AWS" {
-            return Err(old_version());
-        }
         if algorithm != ALGORITHM {
             return Err(S3Error::argument("Authorization", "", "Unsupported Authorization Type"));
         }
@@ -234,11 +230,6 @@ impl Claim {
     }
 }
 
-fn old_version() -> S3Error {
-    Code::InvalidRequest
-        .says("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
-}
-
 /// The values of a header, trimmed, runs of spaces made one, with commas between them.
 fn push_values(into: &mut String, head: &Head, name: &str) {
     for (at, value) in head.headers.get_all(name).iter().enumerate() {
@@ -253,12 +244,35 @@ fn push_values(into: &mut String, head: &Head, name: &str) {
 }
 
 fn time_of_header(head: &Head) -> Result<(u64, String)> {
-    let denied = || Code::AccessDenied.says("AWS authentication requires a valid Date or x-amz-date header");
-    if let Some(stated) = head.only("x-amz-date")? {
-        let time = date::read_compact(stated).or_else(|| date::read_http(stated)).ok_or_else(denied)?;
-        return Ok((time, if stated.len() == 16 { stated.to_owned() } else { date::compact(time) }));
+    let time = stated_date(head)?;
+    let stated = head.only("x-amz-date")?.filter(|stated| stated.len() == 16);
+    Ok((time, stated.map_or_else(|| date::compact(time), str::to_owned)))
+}
+
+/// When a request says that it was signed, in milliseconds.
+///
+/// # Errors
+/// `AccessDenied` if it doesn't.
+pub fn stated_date(head: &Head) -> Result<u64> {
+    let stated = match head.only("x-amz-date")? {
+        Some(stated) => Some(stated),
+        None => head.only("date")?,
+    };
+    let time = stated.and_then(|stated| date::read_compact(stated).or_else(|| date::read_http(stated)));
+    time.ok_or_else(|| Code::AccessDenied.says("AWS authentication requires a valid Date or x-amz-date header"))
+}
+
+/// Refuses what was signed too long ago, or by a clock that is ahead.
+///
+/// # Errors
+/// `RequestTimeTooSkewed`.
+pub fn too_skewed(time: u64, now: u64) -> Result<()> {
+    let skew = SKEW_MAX.as_millis() as u64;
+    if time.abs_diff(now) <= skew {
+        return Ok(());
     }
-    let stated = head.only("date")?.ok_or_else(denied)?;
-    let time = date::read_http(stated).or_else(|| date::read_compact(stated)).ok_or_else(denied)?;
-    Ok((time, date::compact(time)))
+    Err(S3Error::from(Code::RequestTimeTooSkewed)
+        .with("RequestTime", date::compact(time))
+        .with("ServerTime", date::iso(now))
+        .with("MaxAllowedSkewMilliseconds", skew.to_string()))
 }

@@ -1,4 +1,4 @@
-//! Who asks: signatures of version 4 in headers and in queries, checked against the access keys of the map.
+//! Who asks: signatures of version 4, and of the older 2, in headers and in queries, checked against the access keys of the map.
 //!
 //! ```text
 //!   Authorization header ─┐                    ┌─► Who (a user, or nobody)
@@ -11,6 +11,7 @@
 
 mod claim;
 mod key;
+mod old;
 mod sign;
 
 pub use claim::{Claim, Scope};
@@ -24,7 +25,7 @@ use super::error::{Code, Result, S3Error};
 use super::hash::unhex;
 use super::head::Head;
 use crate::cluster::Map;
-use claim::Place;
+use claim::{Place, too_skewed};
 use sign::EMPTY_SHA256;
 
 /// How far a client's clock may be off.
@@ -42,7 +43,28 @@ pub enum Who {
         name: String,
         /// The public half of the key that was used.
         access: String,
+        /// How it signed.
+        signed: Version,
     },
+}
+
+/// A way of signing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// 2.
+    Old,
+    /// 4.
+    New,
+}
+
+impl Version {
+    /// As policies call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Old => "AWS",
+            Self::New => "AWS4-HMAC-SHA256",
+        }
+    }
 }
 
 impl Who {
@@ -105,6 +127,10 @@ impl Realm {
 /// # Errors
 /// What S3 says of a signature that doesn't hold.
 pub fn check(head: &Head, map: &Map, keys: &SigningKeys, realm: &Realm, now: u64) -> Result<Proof> {
+    if old::is_old(head) {
+        let who = old::check(head, map, now)?;
+        return Ok(Proof { who, framing: framing(head, None)? });
+    }
     let Some(claim) = Claim::of(head)? else {
         let framing = framing(head, None)?;
         return Ok(Proof { who: Who::Anonymous, framing });
@@ -127,7 +153,7 @@ pub fn check(head: &Head, map: &Map, keys: &SigningKeys, realm: &Realm, now: u64
     }
     let signer = ChunkSigner::new(signing, &claim, signed);
     let framing = framing(head, Some((&claim, signer)))?;
-    let who = Who::User { name: key.user.clone(), access: claim.scope.access };
+    let who = Who::User { name: key.user.clone(), access: claim.scope.access, signed: Version::New };
     Ok(Proof { who, framing })
 }
 
@@ -147,11 +173,7 @@ fn check_time(claim: &Claim, now: u64) -> Result<()> {
             }
             Ok(())
         }
-        Place::Header if claim.time.abs_diff(now) > skew => Err(S3Error::from(Code::RequestTimeTooSkewed)
-            .with("RequestTime", date::compact(claim.time))
-            .with("ServerTime", date::iso(now))
-            .with("MaxAllowedSkewMilliseconds", skew.to_string())),
-        Place::Header => Ok(()),
+        Place::Header => too_skewed(claim.time, now),
     }
 }
 

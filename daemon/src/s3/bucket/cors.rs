@@ -95,7 +95,7 @@ pub fn preflight(bucket: Option<&Bucket>, head: &Head) -> Result<Answer> {
 }
 
 /// What the answer to a browser's request says beside.
-pub fn say(answer: Answer, bucket: &Bucket, head: &Head) -> Answer {
+fn say(answer: Answer, bucket: &Bucket, head: &Head) -> Answer {
     let Ok(Some(origin)) = head.only("origin") else { return answer };
     let Some(rules) = rules_of(bucket) else { return answer };
     let asked = head.header("access-control-request-method").unwrap_or(head.method.as_str());
@@ -103,6 +103,20 @@ pub fn say(answer: Answer, bucket: &Bucket, head: &Head) -> Answer {
     match rule {
         Some(rule) => said(answer, rule, origin).with("access-control-allow-methods", methods(rule)),
         None => answer,
+    }
+}
+
+/// As [`say`], also of an error: a browser shows its page none that doesn't say so.
+///
+/// # Errors
+/// What it was given.
+pub fn say_whatever(answer: Result<Answer>, bucket: &Bucket, head: &Head) -> Result<Answer> {
+    match answer {
+        Ok(answer) => Ok(say(answer, bucket, head)),
+        Err(error) => {
+            let said = say(Answer::ok(), bucket, head).headers;
+            Err(said.iter().fold(error, |error, (name, value)| error.header(name.clone(), value.clone())))
+        }
     }
 }
 

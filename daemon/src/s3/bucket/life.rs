@@ -80,8 +80,7 @@ pub async fn create(call: &Call, body: &mut Body) -> Result<Answer> {
     }
     if let Some(acl) = Acl::of_headers(&call.head, &call.map(), owner, owner)? {
         if ownership == Some("BucketOwnerEnforced") && acl != Acl::private(owner) {
-            return Err(Code::InvalidRequest
-                .says("Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"));
+            return Err(Code::InvalidBucketAclWithObjectOwnership.into());
         }
         settings.documents.push((named::ACL.to_owned(), acl.text()));
     }

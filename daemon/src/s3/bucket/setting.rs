@@ -103,9 +103,7 @@ pub async fn put_ownership(call: &Call, body: &mut Body) -> Result<Answer> {
     let [rule] = &stated.rules[..] else { return Err(Code::MalformedXML.into()) };
     let text = check_ownership(rule.object_ownership.as_str())?;
     if text == "BucketOwnerEnforced" && bucket_acl(&bucket) != Acl::private(&bucket.record.owner) {
-        return Err(
-            Code::InvalidRequest.says("Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting")
-        );
+        return Err(Code::InvalidBucketAclWithObjectOwnership.into());
     }
     call.set_document(&bucket, named::OWNERSHIP, Some(text)).await?;
     Ok(Answer::ok())

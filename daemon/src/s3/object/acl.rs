@@ -55,7 +55,8 @@ pub async fn stated(call: &Call, body: &mut Body, bucket: &Bucket, owner: &str) 
             Acl::of_xml(&policy, &map, owner)?
         }
     };
-    let is_usual = acl == Acl::private(&bucket.record.owner);
+    let gives_all = call.head.only("x-amz-acl")? == Some("bucket-owner-full-control");
+    let is_usual = gives_all || (!bytes.is_empty() && acl == Acl::private(&bucket.record.owner));
     match ownership(bucket) {
         Ownership::Enforced if !is_usual => Err(Code::AccessControlListNotSupported.into()),
         _ if acl.is_public() && blocks(bucket).acls => Err(Code::AccessDenied.into()),

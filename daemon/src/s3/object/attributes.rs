@@ -3,7 +3,7 @@
 use cairn_meta::slot::query::{OfUpload, Parts, Query, Reply};
 use cairn_meta::version::{Content, Payload};
 
-use super::get::shown;
+use super::get::{shown, sum_type};
 use crate::s3::access::acl::Permission;
 use crate::s3::answer::Answer;
 use crate::s3::call::{Bucket, Call};
@@ -47,7 +47,7 @@ pub async fn attributes(call: &Call) -> Result<Answer> {
         xml.open("Checksum");
         for sum in &content.checksums {
             xml.maybe(Algorithm::find(&sum.algorithm).map_or("Other", Algorithm::element), Some(&sum.value));
-            xml.text("ChecksumType", if sum.value.contains('-') { "COMPOSITE" } else { "FULL_OBJECT" });
+            xml.text("ChecksumType", sum_type(sum));
         }
         xml.close("Checksum");
     }
@@ -72,7 +72,7 @@ async fn parts(call: &Call, bucket: &Bucket, content: &Content, xml: &mut Xml) -
     let of = OfUpload { bucket: bucket.record.id, key: call.key().to_owned(), upload };
     let reply = call.query(bucket, call.key(), &Query::Parts { of, behind, limit }).await?;
     let Reply::Parts(Parts { parts, more }) = reply else { return Err(Code::InternalError.into()) };
-    xml.open("ObjectParts").plain("TotalPartsCount", content.parts.len()).plain("PartNumberMarker", behind);
+    xml.open("ObjectParts").plain("PartsCount", content.parts.len()).plain("PartNumberMarker", behind);
     if let Some((last, _)) = parts.last() {
         xml.plain("NextPartNumberMarker", last);
     }

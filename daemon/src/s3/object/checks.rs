@@ -23,11 +23,7 @@ impl Checks {
     /// # Errors
     /// If one can't be, or there are several.
     pub fn read(head: &Head) -> Result<Self> {
-        let md5 = head.only("content-md5")?.map(|text| {
-            let bytes = unbase64(text).and_then(|bytes| bytes.try_into().ok());
-            bytes.ok_or_else(|| S3Error::from(Code::InvalidDigest).with("Content-MD5", text))
-        });
-        let mut checks = Self { md5: md5.transpose()?, ..Self::default() };
+        let mut checks = Self::of_md5(head)?;
         for algorithm in Algorithm::ALL {
             let Some(text) = head.only(algorithm.header())? else { continue };
             let value = unbase64(text).filter(|value| value.len() == algorithm.length());
@@ -53,6 +49,18 @@ impl Checks {
             checks.algorithm = Some(algorithm.ok_or_else(|| Code::InvalidRequest.says("Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"))?);
         }
         Ok(checks)
+    }
+
+    /// Reads off MD5 alone.
+    ///
+    /// # Errors
+    /// If it can't be.
+    pub fn of_md5(head: &Head) -> Result<Self> {
+        let md5 = head.only("content-md5")?.map(|text| {
+            let bytes = unbase64(text).and_then(|bytes| bytes.try_into().ok());
+            bytes.ok_or_else(|| S3Error::from(Code::InvalidDigest).with("Content-MD5", text))
+        });
+        Ok(Self { md5: md5.transpose()?, ..Self::default() })
     }
 
     fn take(&mut self, algorithm: Algorithm) -> Result<()> {

@@ -76,7 +76,7 @@ pub async fn origin(call: &Call) -> Result<(Bucket, Found)> {
         return Err(Code::AccessDenied.into());
     }
     let action = if origin.which.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
-    let verdict = call.verdict(&bucket, action, Some(&origin.key))?;
+    let verdict = call.verdict_on(&bucket, action, &origin.key, origin.which).await?;
     if verdict == Verdict::Denied {
         return Err(Code::AccessDenied.into());
     }
@@ -84,7 +84,7 @@ pub async fn origin(call: &Call) -> Result<(Bucket, Found)> {
     let found = found.map_err(|error| match error.code() {
         Code::MethodNotAllowed => Code::InvalidRequest
             .says("The source of a copy request may not specifically refer to a delete marker by version id."),
-        _ => call.missing(&bucket, verdict, error),
+        _ => call.missing(&bucket, &origin.key, verdict, error),
     })?;
     call.allow_object(&bucket, &found.version, verdict, Permission::Read)?;
     Conditions::read(&call.head, "x-amz-copy-source-")?.check(&found.version).map_err(|error| match error.code() {

@@ -52,7 +52,11 @@ async fn delete_one(
 ) -> Result<Deleted> {
     let Some(which) = which else {
         let mode = if conditions.is_empty() { Mode::Overwrite } else { Mode::Conditional(conditions) };
-        let committed = commit(call, bucket, key, mode, What::Deletion).await?;
+        let committed = match commit(call, bucket, key, mode, What::Deletion).await {
+            // What isn't there is gone, whatever it should have been.
+            Err(error) if error.code() == Code::NoSuchKey => return Ok(Deleted::default()),
+            other => other?,
+        };
         let is_marker = committed.kind == Kind::DeleteMarker;
         let version = committed.id.filter(|_| is_marker).map(|id| version_name(id, committed.is_null));
         return Ok(Deleted { version, is_marker });
@@ -73,6 +77,8 @@ async fn delete_one(
             },
             is_marker: false,
         }),
+        // A delete marker is there and matches nothing.
+        Err(error) if error.code() == Code::NoSuchKey => Err(Code::PreconditionFailed.into()),
         Err(error) => Err(error),
     }
 }

@@ -1,7 +1,8 @@
 //! GetObject and HeadObject.
 
+use cairn_meta::slot::query::{OfUpload, Parts, Query, Reply};
 use cairn_meta::slot::read::Found;
-use cairn_meta::version::{LockMode, Version};
+use cairn_meta::version::{Checksum, Content, LockMode, Payload, Version};
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 
@@ -15,7 +16,7 @@ use crate::s3::data::{HELD_BYTES, Source};
 use crate::s3::date;
 use crate::s3::error::{Code, Result, S3Error};
 use crate::s3::hash::Algorithm;
-use crate::s3::head::Head;
+use crate::s3::head::{Head, number};
 use crate::s3::op::Op;
 
 /// An ETag as it is written.
@@ -32,7 +33,8 @@ pub async fn get(call: &Call) -> Result<Answer> {
 /// Answers with an object's headers.
 pub async fn head(call: &Call) -> Result<Answer> {
     let (bucket, found) = shown(call, Permission::Read).await?;
-    let (answer, length) = described(call, &bucket, &found)?;
+    let sums = sums_of_part(call, &bucket, &found.version.content).await?;
+    let (answer, length) = described(call, &bucket, &found, sums.as_deref())?;
     Ok(answer.with("content-length", length.to_string()))
 }
 
@@ -42,9 +44,9 @@ pub async fn head(call: &Call) -> Result<Answer> {
 /// What S3 says if there is none, or it may not.
 pub async fn shown(call: &Call, permission: Permission) -> Result<(Bucket, Found)> {
     let bucket = call.bucket()?;
-    let verdict = call.object_verdict(&bucket)?;
+    let verdict = call.object_verdict(&bucket).await?;
     let found = call.read_object(&bucket, call.key(), call.which()?).await;
-    let found = found.map_err(|error| call.missing(&bucket, verdict, error))?;
+    let found = found.map_err(|error| call.missing(&bucket, call.key(), verdict, error))?;
     call.allow_object(&bucket, &found.version, verdict, permission)?;
     Ok((bucket, found))
 }
@@ -54,10 +56,10 @@ impl Call {
     ///
     /// # Errors
     /// `AccessDenied`, if they say no: then it doesn't matter whether there is an object.
-    pub fn object_verdict(&self, bucket: &Bucket) -> Result<Verdict> {
+    pub async fn object_verdict(&self, bucket: &Bucket) -> Result<Verdict> {
         self.allow_expected(bucket)?;
         let action = self.op.action(self.head.query.has("versionId"));
-        match self.verdict(bucket, action, Some(self.key()))? {
+        match self.verdict_on(bucket, action, self.key(), self.which()?).await? {
             Verdict::Denied => Err(Code::AccessDenied.into()),
             other => Ok(other),
         }
@@ -66,7 +68,8 @@ impl Call {
 
 /// An object as an answer, whole or in part.
 pub async fn answer(call: &Call, bucket: &Bucket, found: Found) -> Result<Answer> {
-    let (mut answer, _) = described(call, bucket, &found)?;
+    let sums = sums_of_part(call, bucket, &found.version.content).await?;
+    let (mut answer, _) = described(call, bucket, &found, sums.as_deref())?;
     let content = found.version.content;
     let span = wanted(&call.head, &content)?.span(content.size);
     let length = span.end - span.start;
@@ -78,8 +81,28 @@ pub async fn answer(call: &Call, bucket: &Bucket, found: Found) -> Result<Answer
     Ok(answer)
 }
 
-/// An answer's head, and how long its body is to be.
-fn described(call: &Call, bucket: &Bucket, found: &Found) -> Result<(Answer, u64)> {
+/// The checksums of the part that a request names; `None`: it names none, or the part is all of the object.
+async fn sums_of_part(call: &Call, bucket: &Bucket, content: &Content) -> Result<Option<Vec<Checksum>>> {
+    let Wanted::Part(_, 1..) = wanted(&call.head, content)? else { return Ok(None) };
+    let number: Option<u16> = number(call.head.query.get("partNumber"), "partNumber")?;
+    let is_asked = wants_sums(call)? && !content.checksums.is_empty();
+    let (Payload::Parts(upload), Some(number), true) = (&content.payload, number, is_asked) else {
+        return Ok(Some(vec![]));
+    };
+    let of = OfUpload { bucket: bucket.record.id, key: call.key().to_owned(), upload: *upload };
+    let query = Query::Parts { of, behind: number.saturating_sub(1), limit: 1 };
+    let Reply::Parts(Parts { parts, .. }) = call.query(bucket, call.key(), &query).await? else {
+        return Err(Code::InternalError.into());
+    };
+    Ok(Some(parts.into_iter().find(|(found, _)| *found == number).map_or(vec![], |(_, part)| part.checksums)))
+}
+
+fn wants_sums(call: &Call) -> Result<bool> {
+    Ok(call.head.only("x-amz-checksum-mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("enabled")))
+}
+
+/// An answer's head, and how long its body is to be; with the checksums of a part, if that is asked for.
+fn described(call: &Call, bucket: &Bucket, found: &Found, of_part: Option<&[Checksum]>) -> Result<(Answer, u64)> {
     let version = &found.version;
     let unchanged = |error: S3Error| match error.code() {
         // What hasn't changed still says what it is.
@@ -90,11 +113,10 @@ fn described(call: &Call, bucket: &Bucket, found: &Found) -> Result<(Answer, u64
     Conditions::read(&call.head, "")?.check(version).map_err(unchanged)?;
     let wanted = wanted(&call.head, &version.content)?;
     let span = wanted.span(version.content.size);
-    let mut answer = of_version(
-        version,
-        &wanted,
-        call.head.only("x-amz-checksum-mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("enabled")),
-    );
+    let mut answer = of_version(version, &wanted);
+    if wants_sums(call)? && !matches!(wanted, Wanted::Range(_)) {
+        answer = with_checksums(answer, &version.content.checksums, of_part);
+    }
     if wanted != Wanted::Whole && span.start != span.end {
         answer.status = StatusCode::PARTIAL_CONTENT;
         let last = span.end - 1;
@@ -119,7 +141,7 @@ fn header(name: &'static str, value: &str) -> Option<(HeaderName, hyper::header:
 }
 
 /// What is said of a version whoever asks.
-fn of_version(version: &Version, wanted: &Wanted, with_sums: bool) -> Answer {
+fn of_version(version: &Version, wanted: &Wanted) -> Answer {
     let content = &version.content;
     let mut answer = Answer::ok()
         .with("accept-ranges", "bytes")
@@ -142,20 +164,24 @@ fn of_version(version: &Version, wanted: &Wanted, with_sums: bool) -> Answer {
     if let Wanted::Part(_, count @ 1..) = wanted {
         answer = answer.with("x-amz-mp-parts-count", count.to_string());
     }
-    if with_sums && !matches!(wanted, Wanted::Range(_)) {
-        answer = sums(answer, version);
-    }
     locks(answer, version)
 }
 
-/// The checksums that a version keeps.
-fn sums(mut answer: Answer, version: &Version) -> Answer {
-    for sum in &version.content.checksums {
+/// The checksums of the whole or a part; the type is that of the whole.
+fn with_checksums(mut answer: Answer, whole: &[Checksum], of_part: Option<&[Checksum]>) -> Answer {
+    for sum in of_part.unwrap_or(whole) {
         let Some(algorithm) = Algorithm::find(&sum.algorithm) else { continue };
-        let kind = if sum.value.contains('-') { "COMPOSITE" } else { "FULL_OBJECT" };
-        answer = answer.with(algorithm.header(), &sum.value).with("x-amz-checksum-type", kind);
+        answer = answer.with(algorithm.header(), &sum.value);
     }
-    answer
+    match whole.first() {
+        Some(sum) => answer.with("x-amz-checksum-type", sum_type(sum)),
+        None => answer,
+    }
+}
+
+/// How the checksum of a whole was made.
+pub fn sum_type(sum: &Checksum) -> &'static str {
+    if sum.value.contains('-') { "COMPOSITE" } else { "FULL_OBJECT" }
 }
 
 fn locks(mut answer: Answer, version: &Version) -> Answer {

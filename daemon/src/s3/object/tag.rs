@@ -28,11 +28,11 @@ pub fn tags_of_header(text: &str) -> Result<Vec<Pair>> {
     check_tags(tags.pairs().to_vec(), TAGS_MAX)
 }
 
-/// Tags that may be.
+/// Tags that may be, in the order of their keys: S3 keeps a set.
 ///
 /// # Errors
 /// `InvalidTag`, `BadRequest`.
-pub fn check_tags(tags: Vec<Pair>, max: usize) -> Result<Vec<Pair>> {
+pub fn check_tags(mut tags: Vec<Pair>, max: usize) -> Result<Vec<Pair>> {
     if tags.len() > max {
         return Err(Code::BadRequest.says(format!("Object tags cannot be greater than {max}")));
     }
@@ -47,6 +47,7 @@ pub fn check_tags(tags: Vec<Pair>, max: usize) -> Result<Vec<Pair>> {
             return Err(Code::InvalidTag.says("Cannot provide multiple Tags with the same key"));
         }
     }
+    tags.sort_unstable();
     Ok(tags)
 }
 
@@ -93,7 +94,8 @@ pub async fn delete_tags(call: &Call) -> Result<Answer> {
 
 async fn change(call: &Call, tags: Vec<Pair>, answer: Answer) -> Result<Answer> {
     let bucket = call.bucket()?;
-    call.allow_write(&bucket, call.key())?;
+    let verdict = call.object_verdict(&bucket).await?;
+    call.admit(&bucket, verdict, Some(Permission::Write))?;
     let which = call.which()?.unwrap_or(Which::Preferred);
     let amend = |place| Command::Amend(Amend { place, which, change: Change::Tags(tags.clone()) });
     call.command(&bucket, call.key(), amend).await.map_err(|error| of_amended(error, call))?;

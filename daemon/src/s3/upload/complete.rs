@@ -9,7 +9,7 @@ use super::{SumType, find, name, sums_of, upload_id};
 use crate::cluster::new_version;
 use crate::s3::answer::Answer;
 use crate::s3::body::Body;
-use crate::s3::bucket::document;
+use crate::s3::bucket::document_about;
 use crate::s3::call::{Bucket, Call};
 use crate::s3::error::{Code, Result};
 use crate::s3::hash::{Algorithm, Md5Hasher, base64, checksum, hex, unbase64, unhex};
@@ -27,7 +27,7 @@ pub async fn complete(call: &Call, body: &mut Body) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_write(&bucket, call.key())?;
     let mode = write_mode(&call.head)?;
-    let list: CompletedMultipartUpload = read(&document(call, body).await?)?;
+    let list: CompletedMultipartUpload = read(&document_about(call, body).await?)?;
     let stated = list.parts.unwrap_or_default();
     let parts = stated.iter().map(numbered).collect::<Result<Vec<(u16, String)>>>()?;
     if parts.is_empty() {
@@ -91,6 +91,7 @@ async fn sums(
 ) -> Result<Vec<Checksum>> {
     let size: Option<u64> = number(call.head.only("x-amz-mp-object-size")?, "x-amz-mp-object-size")?;
     let wanted = sums_of(content);
+    check_kind(call, wanted)?;
     let says_sums = stated.iter().any(|part| Algorithm::ALL.iter().any(|one| stated_sum(part, *one).is_some()));
     if wanted.is_none() && size.is_none() && !says_sums {
         return Ok(Vec::new());
@@ -116,6 +117,27 @@ async fn sums(
         )));
     }
     Ok(vec![Checksum { algorithm: algorithm.name().to_owned(), value }])
+}
+
+/// Whether the checksum that the request states is of the kind that the upload was begun with.
+fn check_kind(call: &Call, wanted: Option<(Algorithm, SumType)>) -> Result<()> {
+    let begun = wanted.map(|(algorithm, _)| algorithm);
+    for algorithm in Algorithm::ALL {
+        if begun != Some(algorithm) && call.head.only(algorithm.header())?.is_some() {
+            return Err(Code::InvalidRequest.says(format!(
+                "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+                begun.map_or("null".to_owned(), |begun| begun.name().to_lowercase()),
+                algorithm.name().to_lowercase()
+            )));
+        }
+    }
+    let kind = wanted.map_or("null", |(_, kind)| kind.name());
+    match call.head.only("x-amz-checksum-type")? {
+        Some(stated) if stated != kind => Err(Code::InvalidRequest.says(format!(
+            "The upload was created using the {kind} checksum mode. The complete request must use the same checksum mode."
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn stated_sum(part: &CompletedPart, algorithm: Algorithm) -> Option<&str> {

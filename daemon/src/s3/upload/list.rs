@@ -2,12 +2,13 @@
 
 use cairn_meta::slot::list::{Item, Position, Query as ListQuery};
 use cairn_meta::slot::query::{Parts, Query, Reply};
-use cairn_meta::version::{UploadId, VersionId};
+use cairn_meta::version::{Pair, UploadId, VersionId};
 
 use super::{find, initiator, name, sums_of};
 use crate::s3::access::acl::{Permission, owner};
+use crate::s3::access::headers_acl;
 use crate::s3::answer::Answer;
-use crate::s3::call::Call;
+use crate::s3::call::{Bucket, Call};
 use crate::s3::date;
 use crate::s3::error::{Code, Result};
 use crate::s3::hash::Algorithm;
@@ -30,9 +31,7 @@ pub async fn list_parts(call: &Call) -> Result<Answer> {
     };
     let mut xml = Xml::root("ListPartsResult");
     xml.text("Bucket", &bucket.name).text("Key", call.key()).text("UploadId", &upload.to_string());
-    let who = initiator(&row.content.headers);
-    owner(&mut xml, "Initiator", who);
-    owner(&mut xml, "Owner", who);
+    people(&mut xml, &bucket, &row.content.headers);
     xml.text("StorageClass", "STANDARD").plain("PartNumberMarker", behind);
     xml.plain("NextPartNumberMarker", parts.last().map_or(behind, |(number, _)| *number));
     xml.plain("MaxParts", max).plain("IsTruncated", more);
@@ -48,6 +47,12 @@ pub async fn list_parts(call: &Call) -> Result<Answer> {
         xml.close("Part");
     }
     Ok(Answer::xml(xml.end("ListPartsResult")))
+}
+
+/// Who began an upload, and whose the object is to be.
+fn people(xml: &mut Xml, bucket: &Bucket, headers: &[Pair]) {
+    owner(xml, "Initiator", initiator(headers));
+    owner(xml, "Owner", &headers_acl(bucket, headers).owner);
 }
 
 /// The uploads of a bucket that are under way.
@@ -98,9 +103,7 @@ pub async fn list_uploads(call: &Call) -> Result<Answer> {
             }
             Item::Entry(entry) => {
                 xml.open("Upload").text("Key", &encoding.of(&entry.key)).text("UploadId", &entry.upload.to_string());
-                let who = initiator(&entry.headers);
-                owner(&mut xml, "Initiator", who);
-                owner(&mut xml, "Owner", who);
+                people(&mut xml, &bucket, &entry.headers);
                 xml.text("StorageClass", "STANDARD").text("Initiated", &date::iso(entry.created)).close("Upload");
             }
         }
