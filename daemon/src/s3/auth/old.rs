@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::cluster::Map;
 use crate::s3::date;
 use crate::s3::error::{Code, Result, S3Error};
-use crate::s3::head::Head;
+use crate::s3::head::{Head, Target};
 use crate::s3::op::is_meaningful;
 use crate::s3::uri::decode;
 
@@ -85,7 +85,14 @@ pub fn check(head: &Head, map: &Map, now: u64) -> Result<Who> {
     }
     let missing = || S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", claim.access);
     let key = map.key(claim.access).ok_or_else(missing)?;
-    if !old_signature(&key.secret, &string_to_sign(head, claim.date)?, claim.signature) {
+    let is_signed_as = |text: &str| {
+        Ok::<_, S3Error>(old_signature(&key.secret, &string_to_sign(head, claim.date, text)?, claim.signature))
+    };
+    let path = head.uri.path();
+    // Clients name a bucket with a slash where they sign it, and send none.
+    let is_bare_bucket = matches!(head.target, Target::Bucket(_)) && !path.ends_with('/');
+    let holds = is_signed_as(path)? || (is_bare_bucket && is_signed_as(&format!("{path}/"))?);
+    if !holds {
         return Err(S3Error::from(Code::SignatureDoesNotMatch).with("AWSAccessKeyId", claim.access));
     }
     Ok(Who::User { name: key.user.clone(), access: claim.access.to_owned(), signed: Version::Old })
@@ -127,7 +134,7 @@ fn of_query(head: &Head, now: u64) -> Result<Claim<'_>> {
     Ok(Claim { access, signature, date: stated })
 }
 
-fn string_to_sign(head: &Head, date: &str) -> Result<String> {
+fn string_to_sign(head: &Head, date: &str, path: &str) -> Result<String> {
     let plain = |name: &str| head.only(name).map(Option::unwrap_or_default);
     let mut text = format!("{}\n{}\n{}\n{date}\n", head.method, plain("content-md5")?, plain("content-type")?);
     let mut headers: BTreeMap<&str, String> = BTreeMap::new();
@@ -145,13 +152,12 @@ fn string_to_sign(head: &Head, date: &str) -> Result<String> {
     for (name, value) in &headers {
         text.extend([name, ":", value, "\n"]);
     }
-    push_resource(&mut text, head)?;
+    push_resource(&mut text, head, path)?;
     Ok(text)
 }
 
 /// What the request names, with the bucket wherever that stood, and the parameters that are signed.
-fn push_resource(text: &mut String, head: &Head) -> Result<()> {
-    let path = head.uri.path();
+fn push_resource(text: &mut String, head: &Head, path: &str) -> Result<()> {
     // A path that is the key and nothing more: the host names the bucket.
     if let Some(bucket) = head.bucket()
         && decode(path)?.strip_prefix('/') == Some(head.key())
@@ -174,7 +180,6 @@ fn push_resource(text: &mut String, head: &Head) -> Result<()> {
 
 #[test]
 fn it_signs_what_the_other_side_signs() {
-    use crate::s3::head::Target;
     let read = |method: &str, uri: &str, headers: &[(&str, &str)], domain: &str| {
         let mut request = hyper::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
@@ -208,10 +213,11 @@ fn it_signs_what_the_other_side_signs() {
         ),
     ];
     for (head, date, signature) in cases {
-        assert!(old_signature(secret, &string_to_sign(&head, date).unwrap(), signature), "{head:?}");
+        let text = string_to_sign(&head, date, head.uri.path()).unwrap();
+        assert!(old_signature(secret, &text, signature), "{text}");
     }
     let head = read("GET", "/b/b/k?prefix=x&versionId=%2B&acl", &[("x-amz-b", "2"), ("x-amz-a", "1")], "s3.test");
     assert_eq!(head.target, Target::Object("b".to_owned(), "b/k".to_owned()));
     let signed = "GET\n\n\nD\nx-amz-a:1\nx-amz-b:2\n/b/b/k?acl&versionId=+";
-    assert_eq!(string_to_sign(&head, "D").unwrap(), signed);
+    assert_eq!(string_to_sign(&head, "D", head.uri.path()).unwrap(), signed);
 }
