@@ -14,6 +14,7 @@
 //! request that is being served when [`Server::serve`] is told to stop gets its whole answer, if it takes no longer than
 //! [`Limits::drain_within`].
 
+mod answered;
 mod body;
 pub mod client;
 mod date;
@@ -40,6 +41,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use tracing::{debug, error, warn};
 
+pub use answered::{Answered, BOUNDS, Latency, Sort};
 pub use body::{Body, Stalled};
 pub use date::http_date;
 

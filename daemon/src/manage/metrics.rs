@@ -1,45 +1,15 @@
 //! `/metrics`: a report as Prometheus reads it. Nothing is counted here; it is written down when somebody asks.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use cairn_io::time::Duration;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, LabelSetEncoder, NoLabelSet};
 use prometheus_client::encoding::{EncodeLabel, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::report::{ActorState, LaneDetail, LaneState, NodeReport, NodeState};
-use crate::http::Counts;
-
-/// The upper ends of the buckets, in seconds. The last has none.
-const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// How long requests of one sort took.
-#[derive(Clone, Debug, Default)]
-struct Latency {
-    buckets: [u64; BOUNDS.len() + 1],
-    sum: Duration,
-}
-
-/// A route and the status it answered with. Paths that don't exist are one route, so that nobody can make any number.
-type Sort = (&'static str, u16);
-
-/// What the management API has answered.
-#[derive(Clone, Debug, Default)]
-pub struct Answered(BTreeMap<Sort, Latency>);
-
-impl Answered {
-    /// Counts one answer.
-    pub fn count(&mut self, route: &'static str, status: u16, took: Duration) {
-        let latency = self.0.entry((route, status)).or_default();
-        let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        latency.buckets[bucket] += 1;
-        latency.sum += took;
-    }
-}
+use super::report::{ActorState, GatewayReport, LaneDetail, LaneState, NodeReport, NodeState};
+use crate::http::{Answered, BOUNDS, Counts, Sort};
 
 /// Everything that is written down.
 #[derive(Clone, Debug)]
@@ -113,6 +83,26 @@ impl Writer<'_> {
     }
 }
 
+impl Writer<'_> {
+    /// Counts and latencies, by what `label` calls their sort.
+    fn answered(&mut self, [requests, duration]: [&str; 2], label: &str, answered: &Answered) -> fmt::Result {
+        let labels = |(sort, status): &Sort| vec![(label, (*sort).to_owned()), ("status", status.to_string())];
+        let counts: Vec<_> = answered.entries().map(|(sort, latency)| (labels(sort), latency.count())).collect();
+        self.counter(requests, &format!("Requests answered, by {label} and status"), &counts)?;
+        let help = "How long requests took until their answer began";
+        let mut family = self.0.encode_descriptor(duration, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (sort, latency) in answered.entries() {
+            let ends = BOUNDS.iter().copied().chain([f64::MAX]);
+            let buckets: Vec<(f64, u64)> = ends.zip(latency.buckets).collect();
+            let labels = labels(sort);
+            let labels = Labels(&labels);
+            let mut one = family.encode_family(&labels)?;
+            one.encode_histogram::<NoLabelSet>(latency.sum.as_secs_f64(), latency.count(), &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
 fn alone<V>(value: V) -> [Sample<'static, V>; 1] {
     [(vec![], value)]
 }
@@ -126,6 +116,7 @@ impl Collector for Scrape {
         self.lanes(&mut writer)?;
         self.actors(&mut writer)?;
         self.cluster(&mut writer)?;
+        self.s3(&mut writer)?;
         self.management(&mut writer)
     }
 }
@@ -290,22 +281,29 @@ impl Scrape {
             &alone(timed_out),
         )?;
         writer.counter("cairn_management_panics", "Requests that panicked", &alone(panics))?;
-        let labels = |(route, status): &Sort| vec![("route", (*route).to_owned()), ("status", status.to_string())];
-        let counts: Vec<_> =
-            self.answered.0.iter().map(|(sort, latency)| (labels(sort), latency.buckets.iter().sum::<u64>())).collect();
-        writer.counter("cairn_management_requests", "Requests answered, by route and status", &counts)?;
-        let (name, help) = ("cairn_management_request_duration", "How long requests took until their answer began");
-        let mut family = writer.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        for (sort, latency) in &self.answered.0 {
-            let ends = BOUNDS.iter().copied().chain([f64::MAX]);
-            let buckets: Vec<(f64, u64)> = ends.zip(latency.buckets).collect();
-            let count = latency.buckets.iter().sum();
-            let labels = labels(sort);
-            let labels = Labels(&labels);
-            let mut one = family.encode_family(&labels)?;
-            one.encode_histogram::<NoLabelSet>(latency.sum.as_secs_f64(), count, &buckets, None)?;
+        let names = ["cairn_management_requests", "cairn_management_request_duration"];
+        writer.answered(names, "route", &self.answered)
+    }
+
+    /// What the gateways of all cores have done.
+    fn s3(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let gateways = || self.report.cores.iter().filter_map(|core| core.s3.as_ref());
+        if gateways().next().is_none() {
+            return Ok(());
         }
-        Ok(())
+        for (name, help, is_bytes, value) in GATEWAY_GAUGES {
+            let sum = gateways().map(value).sum::<u64>();
+            writer.gauge(name, help, is_bytes.then_some(&Unit::Bytes), &alone(sum as i64))?;
+        }
+        let refused = gateways().map(|one| one.refused).sum();
+        writer.counter(
+            "cairn_s3_connections_refused",
+            "Connections of S3 clients refused because there were too many",
+            &alone(refused),
+        )?;
+        let mut answered = Answered::default();
+        gateways().for_each(|one| answered.add(&one.answered));
+        writer.answered(["cairn_s3_requests", "cairn_s3_request_duration"], "operation", &answered)
     }
 }
 
@@ -319,6 +317,7 @@ fn lane_state(state: LaneState) -> &'static str {
 }
 
 type Gauge = (&'static str, &'static str, bool, fn(&LaneDetail) -> u64);
+type GatewayGauge = (&'static str, &'static str, bool, fn(&GatewayReport) -> u64);
 type Counter = (&'static str, &'static str, fn(&LaneDetail) -> u64);
 
 /// Name, meaning, whether it is bytes.
@@ -335,6 +334,12 @@ const LANE_GAUGES: &[Gauge] = &[
         u64::from(lane.commit_failure.is_some())
     }),
     ("cairn_index_uncommitted", "Bytes of the log that a start would read again", true, |lane| lane.uncommitted_bytes),
+];
+
+const GATEWAY_GAUGES: &[GatewayGauge] = &[
+    ("cairn_s3_connections", "Connections of S3 clients that are open", false, |one| one.connections),
+    ("cairn_s3_requests_underway", "Requests over S3 that are being answered", false, |one| one.underway),
+    ("cairn_s3_body_memory", "Memory that bodies hold", true, |one| one.body_bytes),
 ];
 
 const LANE_COUNTERS: &[Counter] = &[

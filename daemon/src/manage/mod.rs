@@ -32,8 +32,7 @@ use tracing::debug;
 use utoipa::ToSchema;
 
 use crate::cluster::ClusterError;
-use crate::http::{Body, Serve};
-use metrics::Answered;
+use crate::http::{Answered, Body, Serve};
 use report::NodeReport;
 use token::Token;
 

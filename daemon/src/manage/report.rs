@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::http::Answered;
+
 /// What a node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -104,6 +106,28 @@ pub struct CoreReport {
     pub block_bytes_cached: u64,
     /// Its background workers.
     pub actors: Vec<ActorReport>,
+    /// Its S3 gateway, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<GatewayReport>,
+}
+
+/// A core's S3 gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GatewayReport {
+    /// Connections that are open.
+    pub connections: u64,
+    /// Connections refused because there were too many, since the start.
+    pub refused: u64,
+    /// Requests that are being answered.
+    pub underway: u64,
+    /// Requests taken since the start.
+    pub requests: u64,
+    /// Memory that bodies hold, in bytes.
+    pub body_bytes: u64,
+    /// What was answered, for the metrics.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub answered: Answered,
 }
 
 /// What an actor is doing.

@@ -14,8 +14,10 @@ use crate::actor::{NameTaken, Rate, Registry, Schedule, Spec, State, Status};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::disks::{Disks, Settle};
+use crate::http::Watch;
 use crate::lane::{Compact, Lane, SCRUB_PERIOD, Scrub};
-use crate::manage::report::{ActorReport, ActorState, CoreReport};
+use crate::manage::report::{ActorReport, ActorState, CoreReport, GatewayReport};
+use crate::s3::Gateway;
 use crate::s3::expire::Expire;
 
 /// How often compaction looks for something to do.
@@ -65,6 +67,8 @@ struct Inner {
     /// Those of each lane: names are unique within a registry only.
     lanes: RefCell<BTreeMap<u32, Registry>>,
     is_dismissed: Cell<bool>,
+    /// The core's gateway, once it serves.
+    gateway: RefCell<Option<(Gateway, Watch)>>,
 }
 
 impl Crew {
@@ -76,6 +80,7 @@ impl Crew {
             common: Registry::new(),
             lanes: RefCell::default(),
             is_dismissed: Cell::default(),
+            gateway: RefCell::default(),
         }))
     }
 
@@ -132,9 +137,15 @@ impl Crew {
         }
     }
 
+    /// Has reports say what the core's gateway does.
+    pub fn watch(&self, gateway: Gateway, server: Watch) {
+        self.0.gateway.replace(Some((gateway, server)));
+    }
+
     /// Stops all of them and waits for that.
     pub async fn dismiss(&self) {
         self.0.is_dismissed.set(true);
+        self.0.gateway.take();
         let lanes: Vec<Registry> = self.0.lanes.borrow().values().cloned().collect();
         join_all(lanes.iter().chain([&self.0.common]).map(Registry::stop_all)).await;
     }
@@ -153,7 +164,20 @@ impl Crew {
             block_bytes_lent: blocks.lent as u64,
             block_bytes_cached: blocks.cached as u64,
             actors,
+            s3: self.0.gateway.borrow().as_ref().map(|(gateway, server)| of_gateway(gateway, server)),
         }
+    }
+}
+
+fn of_gateway(gateway: &Gateway, server: &Watch) -> GatewayReport {
+    let counts = server.counts();
+    GatewayReport {
+        connections: counts.connections as u64,
+        refused: counts.refused,
+        underway: counts.underway as u64,
+        requests: counts.requests,
+        body_bytes: gateway.body_bytes() as u64,
+        answered: gateway.answered(),
     }
 }
 

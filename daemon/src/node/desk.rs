@@ -16,9 +16,9 @@ use super::crew::Crew;
 use crate::cluster::{CONTROL, Cluster, ClusterError, NewKey};
 use crate::disks::LaneState as Found;
 use crate::disks::{DiskState, DiskStatus, Disks, LaneStatus, Status};
-use crate::http::Watch;
+use crate::http::{Answered, Watch};
 use crate::lane;
-use crate::manage::metrics::{Answered, Scrape, encode};
+use crate::manage::metrics::{Scrape, encode};
 use crate::manage::report::{
     ClusterReport, CoreReport, DiskReport, LaneDetail, LaneReport, LaneState, NodeReport, NodeState, StoppedGroup,
     Trouble,

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::NodeError;
 use super::clients::NoClients;
+use super::crew::Crew;
 use crate::cluster::papers::{self, SECRET, Secret};
 use crate::cluster::{ADMIN, Cluster, ClusterError, Hub, NewKey, Options, PeerAddress, Peers};
 use crate::config::{Config, Sources};
@@ -211,11 +212,12 @@ impl Member {
     ///
     /// # Errors
     /// If the address can't be listened at.
-    pub fn serve_s3(&mut self, joining: &Joining, stop: &Shutdown) -> Result<(), NodeError> {
+    pub fn serve_s3(&mut self, joining: &Joining, stop: &Shutdown, crew: &Crew) -> Result<(), NodeError> {
         let Some(address) = joining.s3 else { return Ok(()) };
         let service = Gateway::new(self.cluster.clone(), joining.s3_limits.clone());
         let server = Server::bind(address, Reuse::Shared, HttpLimits::default());
         let server = server.map_err(|error| NodeError::NotStarted(in_use("s3", &error)))?;
+        crew.watch(service.clone(), server.watch());
         if here().index() == 0 {
             if !address.ip().is_loopback() {
                 warn!(%address, "S3 can be reached from other machines, without encryption");

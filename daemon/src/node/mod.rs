@@ -256,7 +256,7 @@ impl Shared {
         let crew = Crew::new(disks.clone(), Budgets::of(&self.plan.config));
         crew.hire();
         desk.open(disks.clone(), crew.clone());
-        let Some(mut member) = self.join(&disks, &status, endpoint).await? else {
+        let Some(mut member) = self.join(&disks, &status, &crew, endpoint).await? else {
             return self.end(&crew, &disks, endpoint).await;
         };
         desk.join(member.cluster.clone());
@@ -300,6 +300,7 @@ impl Shared {
         &self,
         disks: &Disks,
         status: &Status,
+        crew: &Crew,
         endpoint: &Rc<Endpoint<Ask>>,
     ) -> Result<Option<Member>, NodeError> {
         let config = &self.plan.config;
@@ -319,7 +320,7 @@ impl Shared {
             return Ok(None);
         };
         opened.map_err(|error| NodeError::NotStarted(error.to_string()))?;
-        member.serve_s3(&joining, &self.stop_serving)?;
+        member.serve_s3(&joining, &self.stop_serving, crew)?;
         for core in (1..self.plan.cores).map(CoreId::new) {
             let _ = endpoint.send(core, Ask::Serve).await;
         }
@@ -381,7 +382,7 @@ impl Shared {
                     }
                     Ask::Serve => {
                         if let Some((member, joining)) = &mut part {
-                            member.serve_s3(joining, &self.stop_serving)?;
+                            member.serve_s3(joining, &self.stop_serving, &crew)?;
                         }
                     }
                     Ask::EndServing(done) => {

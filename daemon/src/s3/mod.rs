@@ -39,15 +39,17 @@ mod upload;
 mod uri;
 mod xml;
 
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use cairn_io::rng;
+use cairn_io::time::{self, Duration};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::cluster::{Cluster, wall_millis};
-use crate::http::{self, Serve};
+use crate::http::{self, Answered, Serve};
 
 use answer::{Answer, Out};
 use auth::{Framing, Proof, Realm, SigningKeys, Who};
@@ -96,7 +98,13 @@ struct Inner {
     site_domains: Vec<String>,
     /// In errors, for those who run the node.
     host_id: String,
+    answered: RefCell<Answered>,
 }
+
+/// What is counted that isn't one of S3's operations: what names none, questions of browsers, pages of websites.
+const NO_OPERATION: &str = "none";
+const PREFLIGHT: &str = "preflight";
+const PAGE: &str = "website";
 
 impl Gateway {
     /// Of this core's cluster.
@@ -111,6 +119,7 @@ impl Gateway {
             domains,
             site_domains,
             host_id,
+            answered: RefCell::default(),
         };
         Self(Rc::new(inner))
     }
@@ -137,8 +146,21 @@ impl Gateway {
         self.0.admission.lent()
     }
 
-    async fn handle(&self, parts: Parts, body: http::Body, from: SocketAddr) -> Result<Answer> {
+    /// What it has answered.
+    pub fn answered(&self) -> Answered {
+        self.0.answered.borrow().clone()
+    }
+
+    /// Answers, and says in `sort` what was asked for.
+    async fn handle(
+        &self,
+        parts: Parts,
+        body: http::Body,
+        from: SocketAddr,
+        sort: &Cell<&'static str>,
+    ) -> Result<Answer> {
         if head::is_below(&parts, &self.0.site_domains) {
+            sort.set(PAGE);
             let head = Head::read(parts, &self.0.site_domains)?;
             let call =
                 Call { gateway: self.clone(), op: Op::GetObject, head, who: Who::Anonymous, from, now: wall_millis() };
@@ -146,18 +168,22 @@ impl Gateway {
         }
         let head = Head::read(parts, &self.0.domains)?;
         if cors::is_preflight(&head) {
+            sort.set(PREFLIGHT);
             return self.preflight(&head);
         }
+        let op = Op::of(&head);
+        if let Ok(op) = &op {
+            sort.set(op.name());
+        }
         let asked_across = head.headers.contains_key("origin").then(|| head.clone());
-        let answer = self.obey(head, body, from).await;
+        let answer = self.obey(head, op, body, from).await;
         match asked_across.and_then(|head| Some((self.bucket_of(&head)?, head))) {
             Some((bucket, head)) => cors::say_whatever(answer, &bucket, &head),
             None => answer,
         }
     }
 
-    async fn obey(&self, head: Head, body: http::Body, from: SocketAddr) -> Result<Answer> {
-        let op = Op::of(&head);
+    async fn obey(&self, head: Head, op: Result<Op>, body: http::Body, from: SocketAddr) -> Result<Answer> {
         let now = wall_millis();
         let map = self.cluster().map();
         // A form brings its signature in its body.
@@ -213,17 +239,20 @@ impl Serve for Gateway {
         let id = request_id();
         let (parts, body) = request.into_parts();
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        let answer = match self.handle(parts, body, from).await {
+        let (began, sort) = (time::now(), Cell::new(NO_OPERATION));
+        let answer = match self.handle(parts, body, from, &sort).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%from, %method, path, id, code = error.code().name(), "a request was refused");
                 self.say(&error, &method, &path, &id)
             }
         };
+        self.0.answered.borrow_mut().count(sort.get(), answer.status.as_u16(), began.elapsed());
         answer.with("x-amz-request-id", id).with("server", "Cairn").into_response()
     }
 
     fn panicked(&self) -> Response<Out> {
+        self.0.answered.borrow_mut().count(NO_OPERATION, 500, Duration::ZERO);
         let error = S3Error::from(Code::InternalError);
         self.say(&error, &Method::GET, "", &request_id()).into_response()
     }

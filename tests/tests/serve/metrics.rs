@@ -1,6 +1,8 @@
 //! `/metrics` as Prometheus reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use crate::node::{Disks, Node};
 
@@ -37,6 +39,19 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     samples
 }
 
+fn s3_address(node: &Node) -> SocketAddr {
+    let line = node.log.iter().find(|line| line.contains("S3 listens")).expect("it says so");
+    line.split("address=").nth(1).expect("it says where").trim().parse().expect("an address")
+}
+
+fn exchange(at: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(at).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("it takes it");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("it answers");
+    said
+}
+
 #[test]
 fn metrics_are_what_prometheus_reads() {
     let disks = Disks::new(1);
@@ -45,6 +60,12 @@ fn metrics_are_what_prometheus_reads() {
         assert_eq!(node.get("/health/live").0, 200);
     }
     assert_eq!(node.get("/a/path/that/somebody/made/up").0, 404);
+    let s3 = s3_address(&node);
+    for (line, answer) in [("GET /", "403"), ("GET /", "403"), ("GET /no-such-bucket", "404"), ("PATCH /", "405")] {
+        let request = format!("{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let said = exchange(s3, &request);
+        assert!(said.starts_with(&format!("HTTP/1.1 {answer}")), "{line}: {said}");
+    }
     let (status, text) = node.get("/metrics");
     assert_eq!(status, 200);
     // The body may have come in pieces; their lengths stand on lines of their own.
@@ -55,6 +76,24 @@ fn metrics_are_what_prometheus_reads() {
     assert!((value("cairn_management_requests_total{route=\"other\",status=\"404\"}") - 1.0).abs() < 0.1);
     let duration = "cairn_management_request_duration_seconds";
     assert!((value(&format!("{duration}_count{{{live}}}")) - 3.0).abs() < 0.1);
+    // Both cores have answered some, perhaps.
+    for (sort, count) in [
+        ("operation=\"ListBuckets\",status=\"403\"", 2.0),
+        ("operation=\"ListObjects\",status=\"404\"", 1.0),
+        ("operation=\"none\",status=\"405\"", 1.0),
+    ] {
+        for name in ["cairn_s3_requests_total", "cairn_s3_request_duration_seconds_count"] {
+            assert!((value(&format!("{name}{{{sort}}}")) - count).abs() < 0.1, "{sort}");
+        }
+    }
+    assert!(value("cairn_s3_connections_refused_total") < 0.1);
+    let asked: u64 = node.status()["cores"]
+        .as_array()
+        .expect("cores")
+        .iter()
+        .filter_map(|core| core["s3"]["requests"].as_u64())
+        .sum();
+    assert_eq!(asked, 4);
     let buckets: Vec<f64> = samples
         .iter()
         .filter(|(name, _)| name.starts_with(&format!("{duration}_bucket{{")) && name.contains(live))
