@@ -62,7 +62,7 @@ pub const CONTROL: u32 = SLOTS_MAX - 1;
 pub enum Freshness {
     /// It shows all that was answered before it was asked for.
     Latest,
-    /// It shows what this node has, at once.
+    /// It shows what this node has: perhaps less than others have, never less than it showed before.
     Local,
 }
 

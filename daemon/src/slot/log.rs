@@ -6,7 +6,8 @@
 //!
 //! Invariants: a vote is durable before it is answered; entries are truncated or purged only when none of them is on
 //! its way any more, so that none turns up later. What was committed is not kept: after a restart a node serves a read
-//! only when a leader of a term begun since has said how far the log is committed, see [`super::Slots::barrier`].
+//! only when a leader of a term begun since has said how far the log is committed, see [`super::Slots::barrier`] and
+//! [`super::Slots::read_own`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -160,6 +161,18 @@ impl SlotLog {
     /// The last entry.
     pub fn last(&self) -> Option<LogId> {
         self.0.ends.borrow().last
+    }
+
+    /// Whether this entry is durable here.
+    pub fn is_durable(&self, index: u64) -> bool {
+        self.0.recent.borrow().durable >= index
+    }
+
+    /// Waits until this entry is durable here. If it never is, because the lane is poisoned, it waits for ever.
+    pub async fn landed(&self, index: u64) {
+        while !self.is_durable(index) {
+            self.0.landed.rung().await;
+        }
     }
 
     async fn all_landed(&self) {

@@ -21,8 +21,8 @@
 //! | `Stopped` | perhaps | the node must be looked at; ask another |
 //!
 //! Invariants: an answer is given when the command is durable on a majority and applied here; a read behind a barrier
-//! sees all that was answered before it began; after a restart that holds as well, though the machine's rows go back to
-//! what the index had committed.
+//! sees all that was answered before it began; [`Slots::read_own`] never shows less than it showed before; after a restart
+//! that holds as well, though the machine's rows go back to what the index had committed.
 
 mod codec;
 #[cfg(test)]
@@ -172,6 +172,11 @@ struct Slot {
     number: u32,
     raft: Raft<Group, SlotMachine>,
     machine: SlotMachine,
+    log: SlotLog,
+    /// The last entry that may have been applied before this start.
+    tail: Option<u64>,
+    /// Whether all that was applied before this start is applied again.
+    has_recovered: Cell<bool>,
     /// Whether the group's task has ended: nobody answers any more.
     has_ended: Rc<Cell<bool>>,
     proposals: Cell<usize>,
@@ -209,17 +214,29 @@ impl Slots {
         lane.sweep_slot(slot).await.map_err(stopped)?;
         let log = SlotLog::open(lane, slot).map_err(stopped)?;
         let machine = SlotMachine::new(lane, slot, machine);
+        let applied = machine.applied().map_err(stopped)?;
+        let tail = log.last().map(|last| last.index).max(applied.map(|at| at.index));
         let links = Links { router: self.0.router.clone(), slot, part_limit: self.0.options.batch_limit };
-        let raft = Raft::new(self.0.me.0, self.0.config.clone(), links, log, machine.clone()).await;
+        let raft = Raft::new(self.0.me.0, self.0.config.clone(), links, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|fatal| SlotError::Stopped(fatal.to_string()))?;
         let members = raft.metrics().borrow_watched().membership_config.membership().clone();
         if members.voter_ids().eq([self.0.me.0]) {
             // Nobody else could lead: there is nothing to wait for.
             let _ = raft.trigger().elect(false).await;
         }
-        let has_ended = Rc::new(Cell::new(false));
+        let (has_recovered, has_ended) = (Cell::new(tail.is_none()), Rc::new(Cell::new(false)));
         spawn(Class::Foreground, watch(raft.clone(), has_ended.clone())).detach();
-        let slot_here = Slot { number: slot, raft, machine, has_ended, proposals: Cell::new(0), incoming: None.into() };
+        let slot_here = Slot {
+            number: slot,
+            raft,
+            machine,
+            log,
+            tail,
+            has_recovered,
+            has_ended,
+            proposals: Cell::new(0),
+            incoming: None.into(),
+        };
         self.0.groups.borrow_mut().insert(slot, Rc::new(slot_here));
         Ok(())
     }
@@ -288,7 +305,7 @@ impl Slots {
     }
 
     /// Lends a slot's rows as they are here now: up to date behind a [`Slots::barrier`], else perhaps older than what
-    /// another node, or this one before a restart, has shown.
+    /// another node, or this one before a restart, has shown; see [`Slots::read_own`].
     ///
     /// # Errors
     /// If there is no such slot here, or the index can't be read.
@@ -296,14 +313,28 @@ impl Slots {
         self.slot(slot)?.machine.read(read).map_err(|error| SlotError::Stopped(error.to_string()))
     }
 
-    /// Waits until this node has applied all that it had applied before it was restarted: from then on [`Slots::read`] is
-    /// never older than what it showed before.
+    /// Lends a slot's rows as they are here: perhaps older than what another node shows, but never older than what this
+    /// one has shown, restarts included. It waits for what was shown before a restart, and for what is shown to be in the
+    /// log here.
     ///
     /// # Errors
-    /// `NoQuorum` if nobody could be asked within this time.
-    pub async fn recovered(&self, slot: u32, limit: Duration) -> Result<(), SlotError> {
-        let slot = self.slot(slot)?;
-        slot.raft.wait_for_recovery(Some(limit)).await.map(drop).map_err(|_| SlotError::NoQuorum)
+    /// `NoQuorum` if after a restart nobody could be asked how far the log is committed, or if this node alone can't make
+    /// durable what it has applied.
+    pub async fn read_own<R>(&self, slot: u32, read: impl FnOnce(&dyn Rows) -> R) -> Result<R, SlotError> {
+        let (here, limit) = (self.slot(slot)?, self.0.options.propose_limit);
+        here.recover(limit).await?;
+        let stopped = |error: LaneError| SlotError::Stopped(error.to_string());
+        let found = here.machine.read(read).map_err(stopped)?;
+        let applied = here.machine.applied().map_err(stopped)?.filter(|at| !here.log.is_durable(at.index));
+        if let Some(applied) = applied {
+            // Committed by others, and applied here before it is durable here; what a snapshot or a flush brought is.
+            let flushed = here.machine.lane.slot_facts(slot).map_err(stopped)?.flushed;
+            if flushed.is_none_or(|(flushed, _)| flushed < applied) {
+                let landed = time::timeout(limit, here.log.landed(applied.index)).await;
+                landed.map_err(|_| SlotError::NoQuorum)?;
+            }
+        }
+        Ok(found)
     }
 
     /// Makes these the group's voters; others leave it. New ones must have the slot open. They get a copy before they vote.
@@ -511,6 +542,24 @@ impl Slot {
         Some(said.unwrap_or_else(|| {
             "a defect: its task has ended, and the node's log says why; restart the node, and report it".to_owned()
         }))
+    }
+
+    /// Waits until all that was applied before this start is applied again. How far the log is committed is never kept,
+    /// but heard from a leader of now: what that covers of our log is what may have been applied. A leader whose log
+    /// is shorter has cut ours off, where nothing was applied.
+    async fn recover(&self, limit: Duration) -> Result<(), SlotError> {
+        if self.has_recovered.get() {
+            return Ok(());
+        }
+        let is_there = |now: &openraft::RaftMetrics<Group>| {
+            let (committed, applied) = (now.cluster_committed.as_ref(), now.last_applied.as_ref());
+            let reached = committed.map(|id| id.index).min(applied.map(|id| id.index));
+            reached.is_some() && reached >= self.tail.min(now.last_log_index)
+        };
+        let waited = self.raft.wait(Some(limit)).metrics(is_there, "what was applied before is applied again").await;
+        waited.map_err(|_| SlotError::NoQuorum)?;
+        self.has_recovered.set(true);
+        Ok(())
     }
 
     async fn answer(&self, question: Question) -> Reply {

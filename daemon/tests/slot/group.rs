@@ -24,6 +24,7 @@ use crate::fake::{self, CLUSTER, backoff};
 
 on_each_driver!(
     a_group_survives_restarts_and_lost_indices,
+    a_node_never_shows_less_than_before_a_restart,
     a_new_member_gets_a_snapshot,
     a_group_of_one_rests_until_others_join,
     a_leader_hands_over,
@@ -266,6 +267,31 @@ async fn a_group_survives_restarts_and_lost_indices(place: Place) {
         assert_eq!(cluster.rows(at, applied).await, before, "node {at}");
     }
     assert_eq!(cluster.propose("key2=again").await, vec![b'x'; 162]);
+}
+
+async fn a_node_never_shows_less_than_before_a_restart(place: Place) {
+    use cairn_meta::rows::Rows;
+    let word = |rows: &dyn Rows| rows.get(b"key").expect("it is readable");
+    let mut cluster = begin(&place, 3).await;
+    cluster.propose("key=old").await;
+    cluster.propose("key=new").await;
+    cluster.rows(0, cluster.applied().await).await;
+    let own = |cluster: &Cluster| cluster.nodes[0].slots.clone().expect("it runs");
+    let shown = own(&cluster).read_own(SLOT, word).await.expect("it shows it");
+    assert_eq!(shown.as_deref(), Some(&b"new"[..]));
+    for at in 0..3 {
+        cluster.stop(at).await;
+    }
+    cluster.nodes[0].store.clear().expect("nobody has it open");
+    cluster.start(0).await;
+    let slots = own(&cluster);
+    assert_eq!(slots.read(SLOT, word).expect("it is open"), None, "the rows went back");
+    let alone = time::timeout(Duration::from_millis(500), slots.read_own(SLOT, word)).await;
+    assert!(!matches!(alone, Ok(Ok(_))), "it shows {alone:?} and can't know whether it showed more");
+    cluster.start(1).await;
+    cluster.start(2).await;
+    let again = slots.read_own(SLOT, word).await.expect("it shows it again");
+    assert_eq!(again, shown);
 }
 
 async fn a_new_member_gets_a_snapshot(place: Place) {
