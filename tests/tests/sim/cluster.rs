@@ -1,14 +1,19 @@
-//! A cluster of one or three nodes of one or two cores: clients put, get, delete, write on conditions and list through any core
-//! of any node, while nodes lose power, stand still, are cut off, and their disks fail.
+//! A cluster of one, three or five nodes of one or two cores: clients put, get, delete, write on conditions and list through any
+//! core of any node, while nodes lose power, stand still, are cut off, their disks fail and their indices are lost. Of five nodes
+//! three have a slot, and the others ask them.
 //!
-//! Promised: what clients saw is linearizable for each key, lists and retries included, so no acknowledged version is lost and
-//! a token has one effect; in the end every replica of a slot has the same versions, and a list shows what reads show.
+//! Promised: what clients saw is linearizable for each key, lists and retries included; what one node shows of a key, however
+//! old that may be, is never older than what it showed before, restarts included; in the end every replica of a slot has the same
+//! versions, a list shows what reads show, and of a bucket that keeps versions every acknowledged one is there, once.
+//!
+//! In a race, fifty writers at a time want to be the first to create a key: one is, whatever happens meanwhile.
 //!
 //! The nodes are composed as `cairn serve` composes them: disks, the cluster on every core, RPC between nodes. Only the way in
 //! for clients is the test's own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +22,7 @@ use cairn_daemon::disks::Hub as DiskHub;
 use cairn_io::Shutdown;
 use cairn_io::sim::{DiskConfig, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
 use cairn_meta::index::{Memory, Store};
+use cairn_meta::slot::layout::BucketId;
 
 use crate::harness::{Outcome, millis, plan_rng};
 use crate::lane::{below, small};
@@ -25,18 +31,27 @@ mod client;
 mod history;
 mod judge;
 mod node;
+mod race;
 
-use history::History;
+use history::{History, Shown};
 
 const STORM_MS: u64 = 5_000;
+const BIRTH_MS: u64 = 700;
 const SLOTS: u32 = 4;
 const KEYS: u64 = 5;
 const CLIENTS: usize = 4;
 const SEGMENT: u32 = 256 << 10;
+/// The most nodes that have a slot.
+const COPIES: usize = 3;
 
 /// How many nodes a seed has, and cores each of them.
 fn size(seed: u64) -> (usize, usize) {
-    [(3, 1), (1, 2), (3, 2), (3, 1)][small(seed % 4)]
+    [(3, 1), (1, 2), (3, 2), (5, 1)][small(seed % 4)]
+}
+
+/// Whether the bucket of a seed keeps versions.
+fn are_versions_kept(seed: u64) -> bool {
+    seed / 4 % 2 == 1
 }
 
 pub fn plan(seed: u64) -> FaultPlan {
@@ -62,7 +77,9 @@ pub fn plan(seed: u64) -> FaultPlan {
         FaultKind::SlowDisk,
         FaultKind::ReadOnly,
     ];
-    let profile = Profile { faults_max: 10, lasting_max: millis(1_200), ..Profile::all(&nodes, 1, millis(STORM_MS)) };
+    // Now and then all of it strikes while the cluster is being born.
+    let span = millis(if rng.chance(250_000) { BIRTH_MS } else { STORM_MS });
+    let profile = Profile { faults_max: 10, lasting_max: millis(1_200), ..Profile::all(&nodes, 1, span) };
     FaultPlan::random(&mut rng, &profile.only(&kinds))
 }
 
@@ -70,6 +87,7 @@ pub fn plan(seed: u64) -> FaultPlan {
 pub struct Books {
     replicas: usize,
     cores: usize,
+    are_versions_kept: bool,
     /// The indexes, by node and the directories of their lanes.
     memories: Arc<Mutex<BTreeMap<String, Memory>>>,
     /// Whether a node's disks were made.
@@ -80,6 +98,7 @@ pub struct Books {
     ended: Vec<RefCell<String>>,
     lives: Cell<u64>,
     history: History,
+    shown: Shown,
     is_storm_over: Cell<bool>,
     /// Clients that ask for nothing more.
     done: Cell<usize>,
@@ -92,16 +111,19 @@ pub struct Books {
 const LIVES_MAX: u64 = 1_000;
 
 impl Books {
-    fn new((replicas, cores): (usize, usize)) -> Self {
+    fn new(seed: u64) -> Self {
+        let (replicas, cores) = size(seed);
         Self {
             replicas,
             cores,
+            are_versions_kept: are_versions_kept(seed),
             memories: Arc::default(),
             is_made: (0..replicas).map(|_| Cell::new(false)).collect(),
             open: (0..replicas).map(|_| RefCell::default()).collect(),
             ended: (0..replicas).map(|_| RefCell::default()).collect(),
             lives: Cell::new(0),
             history: History::default(),
+            shown: Shown::default(),
             is_storm_over: Cell::new(false),
             done: Cell::new(0),
             answered: Cell::new(0),
@@ -114,10 +136,16 @@ impl Books {
         let mut memories = memories.lock().unwrap_or_else(PoisonError::into_inner);
         Store::Memory(memories.entry(format!("{node}:{path}")).or_default().clone())
     }
+
+    /// The bucket, as far as any node knows it.
+    fn bucket(&self) -> Option<BucketId> {
+        self.open.iter().find_map(|open| Some(open.borrow().as_ref()?.map().bucket(node::BUCKET)?.id))
+    }
 }
 
-pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
-    let books = Rc::new(Books::new(size(seed)));
+/// A world with the nodes of a cluster, and nobody who asks them.
+fn begin(seed: u64) -> (World, Rc<Books>) {
+    let books = Rc::new(Books::new(seed));
     let mut world = World::new(seed, WorldConfig::default());
     for node in 0..books.replicas {
         let disk = DiskConfig { sectors_tear: false, ..DiskConfig::new("/disk0", 24 << 20) };
@@ -145,32 +173,54 @@ pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
             })
         });
     }
-    for client in 0..=CLIENTS {
-        let books = books.clone();
-        world.add_node(NodeConfig { disks: Vec::new(), ..NodeConfig::default() }, move || {
-            let books = books.clone();
-            Box::new(move |_core| {
-                let books = books.clone();
-                Box::pin(async move {
-                    if client == CLIENTS { judge::run(books).await } else { client::run(books, client).await }
-                })
-            })
-        });
-    }
+    (world, books)
+}
+
+/// Adds a machine that runs this.
+fn add<F: Future<Output = ()> + 'static>(
+    world: &mut World,
+    books: &Rc<Books>,
+    program: impl Fn(Rc<Books>) -> F + 'static,
+) {
+    let (books, program) = (books.clone(), Rc::new(program));
+    world.add_node(NodeConfig { disks: Vec::new(), ..NodeConfig::default() }, move || {
+        let (books, program) = (books.clone(), program.clone());
+        Box::new(move |_core| Box::pin(program(books.clone())))
+    });
+}
+
+pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
+    let (mut world, books) = begin(seed);
+    (0..CLIENTS).for_each(|client| add(&mut world, &books, move |books| client::run(books, client)));
+    add(&mut world, &books, client::look_on);
+    add(&mut world, &books, judge::run);
     world.apply(plan);
     world.run_for(millis(STORM_MS));
-    let verdict = judge(&mut world, &books);
+    let verdict = judge(&mut world, &books, CLIENTS + 2).and_then(|()| {
+        books.shown.check()?;
+        books.history.check()
+    });
     Outcome::of(&world, verdict)
 }
 
-/// After the storm everything works again, and what was seen has an explanation.
-fn judge(world: &mut World, books: &Rc<Books>) -> Result<(), String> {
+/// Fifty writers of one key at a time, that each want to be the first.
+pub fn race(seed: u64, plan: &FaultPlan) -> Outcome {
+    let (mut world, books) = begin(seed);
+    add(&mut world, &books, race::run);
+    world.apply(plan);
+    world.run_for(millis(STORM_MS));
+    let verdict = judge(&mut world, &books, 1);
+    Outcome::of(&world, verdict)
+}
+
+/// After the storm everything works again, and there is a verdict.
+fn judge(world: &mut World, books: &Rc<Books>, askers: usize) -> Result<(), String> {
     world.calm();
     books.is_storm_over.set(true);
     let seen = books.clone();
     let is_over =
         world.run_until(millis(120_000), move || seen.lives.get() > LIVES_MAX || seen.verdict.borrow().is_some());
-    let panics: Vec<String> = (0..=books.replicas + CLIENTS).flat_map(|node| world.panics(NodeId(node))).collect();
+    let panics: Vec<String> = (0..books.replicas + askers).flat_map(|node| world.panics(NodeId(node))).collect();
     if !panics.is_empty() {
         return Err(format!("programs panicked: {panics:?}"));
     }
@@ -185,5 +235,5 @@ fn judge(world: &mut World, books: &Rc<Books>) -> Result<(), String> {
     if books.answered.get() < 10 {
         return Err(format!("only {} requests were answered", books.answered.get()));
     }
-    books.history.check()
+    Ok(())
 }

@@ -15,6 +15,7 @@ const SHRINK_RUNS_MAX: u64 = 300;
 
 /// Programs, faults and a promise.
 pub struct Scenario {
+    /// Part of the name of its test: that is how it is found again.
     pub name: &'static str,
     pub plan: fn(u64) -> FaultPlan,
     pub run: fn(u64, &FaultPlan) -> Outcome,
@@ -42,6 +43,13 @@ impl Scenario {
     /// # Panics
     /// At the first seed that breaks the promise or can't be repeated.
     pub fn check(&self) {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("main");
+        assert!(
+            test == "main" || test.contains(self.name),
+            "`xtask sim --scenario {}` wouldn't find {test}",
+            self.name
+        );
         if let Some(seed) = number("CAIRN_SIM_SEED") {
             self.tell(seed);
             return;

@@ -39,12 +39,17 @@ fn lane_keeps_what_it_answered_for() {
 
 #[test]
 fn lane_tells_what_rotted() {
-    Scenario { name: "lane-rot", plan: lane::plan_with_rot, run: lane::run }.check();
+    Scenario { name: "lane_tells", plan: lane::plan_with_rot, run: lane::run }.check();
 }
 
 #[test]
 fn a_cluster_keeps_what_it_answered_for() {
     Scenario { name: "cluster", plan: cluster::plan, run: cluster::run }.check();
+}
+
+#[test]
+fn of_fifty_writers_one_is_first() {
+    Scenario { name: "fifty", plan: cluster::plan, run: cluster::race }.check();
 }
 
 #[test]
@@ -54,7 +59,7 @@ fn disks_keep_what_they_answered_for() {
 
 #[test]
 fn disks_go_on_without_those_that_are_lost() {
-    Scenario { name: "disks-lost", plan: disks::plan_with_loss, run: disks::run }.check();
+    Scenario { name: "disks_go_on", plan: disks::plan_with_loss, run: disks::run }.check();
 }
 
 #[test]

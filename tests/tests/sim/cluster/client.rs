@@ -2,11 +2,19 @@
 
 use std::net::SocketAddr;
 
+use cairn_daemon::cluster::{Ask as Question, Calls, Freshness, Told};
+use cairn_daemon::rpc::{Backoff, Limits, Pool};
 use cairn_io::rng;
+use cairn_io::task::{Class, spawn};
 use cairn_io::time::{self, sleep};
+use cairn_meta::slot::query::{Query, Reply};
+use cairn_meta::slot::read::Mode;
+use cairn_placement::{NodeId, SlotId};
+use futures_util::future::join_all;
 
 use super::history::Ask;
-use super::{Books, KEYS, Rc, below, millis, small};
+use super::node::{identity, key_name, rpc_address};
+use super::{Books, CLIENTS, KEYS, Rc, SLOTS, below, millis, small};
 use crate::wire;
 
 /// Where a core of a node answers clients.
@@ -33,6 +41,13 @@ pub fn decode(bytes: &[u8]) -> Option<Request> {
 /// The first byte of an answer.
 pub const SAID: u8 = b's';
 pub const AGAIN: u8 = b'a';
+
+/// What reaches each node by RPC, in the name of somebody who is no node.
+pub fn pool(books: &Books, name: u64) -> Pool {
+    let pool = Pool::new(identity(name), Limits::default(), Backoff { first: millis(10), max: millis(100) });
+    (0..books.replicas).for_each(|node| pool.set(node as u64 + 1, rpc_address(node)));
+    pool
+}
 
 pub async fn run(books: Rc<Books>, client: usize) {
     let (mut number, mut calm, mut last) = ((client as u64 + 1) << 32, 0, 0);
@@ -81,7 +96,35 @@ async fn list(books: &Books) {
     }
 }
 
-fn token() -> u128 {
+/// Asks each node what it has itself, all the time: it is right after a start that one shows too little.
+pub async fn look_on(books: Rc<Books>) {
+    let pool = Rc::new(pool(&books, 98));
+    let looking = (0..books.replicas).map(|node| {
+        let (books, pool) = (books.clone(), pool.clone());
+        spawn(Class::Foreground, async move {
+            while books.done.get() < CLIENTS {
+                sleep(millis(below(40))).await;
+                look(&books, &pool, node, below(2)).await;
+            }
+        })
+    });
+    join_all(looking).await;
+}
+
+async fn look(books: &Books, pool: &Pool, node: usize, key: u64) {
+    let (Some(bucket), name) = (books.bucket(), key_name(key)) else { return };
+    let slot = SlotId::of_key(bucket, name.as_bytes(), SLOTS).0;
+    let query = Query::Read { bucket, key: name, mode: Mode::Preferred, local: vec![] };
+    let asked = Question::Slot(query, Freshness::Local).encode();
+    let begun = books.history.moment();
+    // It may be down, or have no part in that slot.
+    let Ok(told) = pool.ask(NodeId(node as u64 + 1), slot, asked.into(), millis(1_000)).await else { return };
+    let Ok(Told::Slot(Reply::Read(found))) = Told::decode(&told) else { panic!("another answer") };
+    books.shown.end((begun, books.history.moment()), (node, key), found.map(|found| found.version.id));
+}
+
+/// The name of an intent.
+pub fn token() -> u128 {
     u128::from(rng::next_u64()) << 64 | u128::from(rng::next_u64())
 }
 

@@ -1,7 +1,9 @@
 //! What clients asked and heard, and whether one order of events explains it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
+use cairn_meta::version::VersionId;
 use porcupine_rs::{CheckResult, Model, Operation, check_operations_timeout};
 
 use crate::harness::millis;
@@ -88,14 +90,51 @@ impl History {
         keys.dedup();
         for key in keys {
             let of_key: Vec<_> = heard.iter().filter(|it| it.op.key == key).cloned().collect();
-            if check_operations_timeout(&of_key, millis(20_000)) == CheckResult::Illegal {
+            let found = check_operations_timeout(&of_key, millis(20_000));
+            if found != CheckResult::Ok {
                 let told: Vec<String> = of_key
                     .iter()
                     .map(|it| format!("{}..{} {:?} {:?}", it.call_time, it.return_time, it.op.ask, it.op.said))
                     .collect();
-                return Err(format!("no order explains what was seen of key {key}:\n{}", told.join("\n")));
+                return Err(format!("{found:?}: no order explains what was seen of key {key}:\n{}", told.join("\n")));
             }
         }
         Ok(())
+    }
+
+    /// What was to be written: the key, the value, and whether it was.
+    pub fn writes(&self) -> Vec<(u64, u64, Option<Said>)> {
+        let value = |ask| match ask {
+            Ask::Put(value) | Ask::PutNew(value) | Ask::Replace(_, value) => Some(value),
+            Ask::Get | Ask::Delete => None,
+        };
+        self.heard.borrow().iter().filter_map(|it| Some((it.op.key, value(it.op.ask)?, it.op.said))).collect()
+    }
+}
+
+/// What each node showed of its own, without asking others.
+#[derive(Default)]
+pub struct Shown {
+    /// By node and key: when it was heard, and the version.
+    heard: RefCell<BTreeMap<(usize, u64), Vec<(i64, Option<VersionId>)>>>,
+    broken: RefCell<Option<String>>,
+}
+
+impl Shown {
+    /// A node showed this version when it was asked between these moments.
+    pub fn end(&self, (begun, ended): (i64, i64), (node, key): (usize, u64), version: Option<VersionId>) {
+        let mut heard = self.heard.borrow_mut();
+        let heard = heard.entry((node, key)).or_default();
+        if let Some((before, later)) = heard.iter().find(|(before, later)| *before < begun && *later > version) {
+            let text = format!(
+                "node {node} showed {later:?} of key {key} at {before}, and {version:?} to who asked from {begun} to {ended}"
+            );
+            self.broken.borrow_mut().get_or_insert(text);
+        }
+        heard.push((ended, version));
+    }
+
+    pub fn check(&self) -> Result<(), String> {
+        self.broken.borrow().clone().map_or(Ok(()), Err)
     }
 }

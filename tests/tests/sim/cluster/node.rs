@@ -10,16 +10,17 @@ use cairn_io::log::{Options as LogOptions, Prewrite};
 use cairn_io::net::{Listener, Reuse, Stream};
 use cairn_io::task::{self, Class};
 use cairn_io::time::{sleep, timeout};
-use cairn_meta::control::bucket::BucketRecord;
+use cairn_meta::control::bucket::{BucketRecord, BucketSettings};
 use cairn_meta::control::command::{Command as ControlCommand, CreateBucket};
 use cairn_meta::control::state::{Cluster as Born, ClusterId};
-use cairn_meta::slot::command::{Answer, Body, Command, Place, Refusal, Token, Write};
+use cairn_meta::slot::command::{Answer, Body, Command, Place, Refusal, Token, Versioning, Write};
 use cairn_meta::slot::list::{Item, Query as ListQuery};
 use cairn_meta::slot::query::{Query, Reply};
 use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::version::commit::{Condition, Mode, Refused};
 use cairn_meta::version::{Content, Payload};
 use cairn_placement::NodeId as Id;
+use futures_util::future::{Either, select};
 
 use super::client::{AGAIN, Request, SAID, address, decode};
 use super::{Books, KEYS, Rc, SEGMENT, SLOTS, below, millis, small};
@@ -84,15 +85,26 @@ impl Life {
         let server =
             Server::bind(rpc_address(self.node), Exposure::Insecure, identity(me), Limits::default(), services);
         let server = server.map_err(text)?;
-        cluster.opened(&options).await.map_err(text)?;
+        let broken = if self.core.index() == 0 {
+            let opening = Box::pin(cluster.opened(&options));
+            match select(opening, Box::pin(until_lane_broken(&disks))).await {
+                Either::Left((opened, _)) => opened.map(|()| None).map_err(text)?,
+                Either::Right((why, _)) => Some(why),
+            }
+        } else {
+            cluster.opened(&options).await.map_err(text)?;
+            None
+        };
         let listener = Listener::bind(address(self.node, self.core.index()), Reuse::Exclusive).map_err(text)?;
         let serving = task::spawn(Class::Foreground, accept(books.clone(), cluster.clone(), listener));
         let compacting = task::spawn(Class::Maintenance, compact(disks.clone()));
-        let why = if self.core.index() == 0 {
-            *books.open[self.node].borrow_mut() = Some(cluster.clone());
-            until_broken(&cluster, &disks).await
-        } else {
-            std::future::pending().await
+        let why = match broken {
+            Some(why) => why,
+            None if self.core.index() == 0 => {
+                *books.open[self.node].borrow_mut() = Some(cluster.clone());
+                until_broken(&cluster, &disks).await
+            }
+            None => std::future::pending().await,
         };
         drop((serving, compacting, server));
         books.open[self.node].take();
@@ -133,7 +145,13 @@ impl Life {
             ..LaneOptions::default()
         };
         let (memories, node) = (self.books.memories.clone(), self.node);
-        let index = move |path: &str| Books::store(&memories, node, path);
+        let index = move |path: &str| {
+            let store = Books::store(&memories, node, path);
+            if below(8) == 0 {
+                store.clear().expect("nobody has it open");
+            }
+            store
+        };
         DiskOptions { data: vec![DATA.to_owned()], lane, index: std::sync::Arc::new(index) }
     }
 
@@ -159,11 +177,21 @@ impl Life {
 
 /// Until something is broken that only a restart makes whole.
 async fn until_broken(cluster: &Cluster, disks: &Disks) -> String {
+    let stopped = async {
+        loop {
+            sleep(millis(20)).await;
+            if let Some((slot, why)) = cluster.groups().await.stopped.first() {
+                return format!("slot {slot} has stopped: {why}");
+            }
+        }
+    };
+    select(Box::pin(stopped), Box::pin(until_lane_broken(disks))).await.factor_first().0
+}
+
+/// Until a lane is missing or poisoned.
+async fn until_lane_broken(disks: &Disks) -> String {
     loop {
         sleep(millis(20)).await;
-        if let Some((slot, why)) = cluster.groups().await.stopped.first() {
-            return format!("slot {slot} has stopped: {why}");
-        }
         let Ok(status) = disks.status().await else { continue };
         for lane in status.lanes {
             match lane.state {
@@ -195,20 +223,19 @@ async fn accept(books: Rc<Books>, cluster: Cluster, listener: Listener) {
             continue;
         }
         connections.set(connections.get() + 1);
-        let (cluster, connections) = (cluster.clone(), connections.clone());
-        let _ = &books;
+        let (books, cluster, connections) = (books.clone(), cluster.clone(), connections.clone());
         task::spawn(Class::Foreground, async move {
-            let _ = timeout(millis(10_000), serve(&cluster, stream)).await;
+            let _ = timeout(millis(10_000), serve(&books, &cluster, stream)).await;
             connections.set(connections.get() - 1);
         })
         .detach();
     }
 }
 
-async fn serve(cluster: &Cluster, mut stream: Stream) -> std::io::Result<()> {
+async fn serve(books: &Books, cluster: &Cluster, mut stream: Stream) -> std::io::Result<()> {
     while let Some(asked) = wire::receive(&mut stream).await? {
         let request = decode(&asked).ok_or(std::io::ErrorKind::InvalidData)?;
-        let answer = match obey(cluster, request).await {
+        let answer = match obey(books, cluster, request).await {
             Ok(said) => [&[SAID][..], &said].concat(),
             Err(error) => [&[AGAIN][..], error.to_string().as_bytes()].concat(),
         };
@@ -217,11 +244,13 @@ async fn serve(cluster: &Cluster, mut stream: Stream) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn bucket(cluster: &Cluster) -> Result<BucketRecord, ClusterError> {
+async fn bucket(books: &Books, cluster: &Cluster) -> Result<BucketRecord, ClusterError> {
     if let Some(bucket) = cluster.map().bucket(BUCKET) {
         return Ok(bucket.clone());
     }
-    let create = CreateBucket { name: BUCKET.to_owned(), owner: "ann".to_owned(), settings: <_>::default() };
+    let versioning = if books.are_versions_kept { Versioning::Enabled } else { Versioning::Off };
+    let settings = BucketSettings { versioning, ..BucketSettings::default() };
+    let create = CreateBucket { name: BUCKET.to_owned(), owner: "ann".to_owned(), settings };
     // Another may have been faster.
     let made = cluster.control("ann", None, ControlCommand::CreateBucket(create)).await;
     let missing = || ClusterError::Unreachable("the map has no bucket yet".to_owned());
@@ -231,8 +260,12 @@ async fn bucket(cluster: &Cluster) -> Result<BucketRecord, ClusterError> {
     }
 }
 
-async fn obey(cluster: &Cluster, (what, key, one, other, token): Request) -> Result<Vec<u8>, ClusterError> {
-    let bucket = bucket(cluster).await?;
+async fn obey(
+    books: &Books,
+    cluster: &Cluster,
+    (what, key, one, other, token): Request,
+) -> Result<Vec<u8>, ClusterError> {
+    let bucket = bucket(books, cluster).await?;
     let name = key_name(key);
     let (mode, body) = match what {
         b'g' => return Ok(get(cluster, &bucket, &name).await?.to_le_bytes().to_vec()),

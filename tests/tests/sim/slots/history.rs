@@ -62,12 +62,13 @@ impl History {
         keys.dedup();
         for key in keys {
             let of_key: Vec<_> = heard.iter().filter(|it| it.op.key == key).cloned().collect();
-            if check_operations_timeout(&of_key, millis(20_000)) == CheckResult::Illegal {
+            let found = check_operations_timeout(&of_key, millis(20_000));
+            if found != CheckResult::Ok {
                 let told: Vec<String> = of_key
                     .iter()
                     .map(|it| format!("{}..{} {:?} {:?}", it.call_time, it.return_time, it.op.ask, it.op.said))
                     .collect();
-                return Err(format!("no order explains what was seen of {key:?}:\n{}", told.join("\n")));
+                return Err(format!("{found:?}: no order explains what was seen of {key:?}:\n{}", told.join("\n")));
             }
         }
         Ok(())
