@@ -1,5 +1,7 @@
 //! Times as S3 writes and reads them. Inside, all times are milliseconds since the Unix epoch.
 
+use std::borrow::Cow;
+
 use cairn_io::time::WallTime;
 use s3s::dto::{Timestamp, TimestampFormat};
 use time::OffsetDateTime;
@@ -25,9 +27,12 @@ pub fn compact(millis: u64) -> String {
     iso(millis).chars().filter(|char| !matches!(char, '-' | ':')).take(15).chain(['Z']).collect()
 }
 
-/// Reads a date of HTTP; `None` if it is none.
+/// Reads a date of HTTP, also with the zone as mail has it; `None` if it is none.
 pub fn read_http(text: &str) -> Option<u64> {
-    let read = Timestamp::parse(TimestampFormat::HttpDate, text.trim()).ok()?;
+    let text = text.trim();
+    let of_mail = ["+0000", "-0000"].iter().find_map(|zone| text.strip_suffix(zone));
+    let text = of_mail.map_or(Cow::Borrowed(text), |rest| Cow::Owned([rest, "GMT"].concat()));
+    let read = Timestamp::parse(TimestampFormat::HttpDate, &text).ok()?;
     millis_of(read)
 }
 
@@ -69,5 +74,16 @@ fn times_read_back() {
     assert_eq!(read_iso("2013-05-24T02:00:00+02:00"), Some(millis));
     for bad in ["", "20130524T000000", "20131324T000000Z", "2013-5-24T00:00:00", "2013052\u{e9}T00000Z"] {
         assert_eq!(read_compact(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn dates_come_with_zones_as_http_and_mail_have_them() {
+    let found = Some(784_111_777_000);
+    for zone in ["GMT", "+0000", "-0000"] {
+        assert_eq!(read_http(&format!(" Sun, 06 Nov 1994 08:49:37 {zone}")), found, "{zone}");
+    }
+    for bad in ["", "+0000", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 +0100", "Sun, 06 Nov 1994 +0000"] {
+        assert_eq!(read_http(bad), None, "{bad}");
     }
 }
