@@ -112,11 +112,14 @@ impl History {
     }
 }
 
+/// What was shown, and when it was heard.
+type Sights = Vec<(i64, Option<VersionId>)>;
+
 /// What each node showed of its own, without asking others.
 #[derive(Default)]
 pub struct Shown {
-    /// By node and key: when it was heard, and the version.
-    heard: RefCell<BTreeMap<(usize, u64), Vec<(i64, Option<VersionId>)>>>,
+    /// By node and key.
+    heard: RefCell<BTreeMap<(usize, u64), Sights>>,
     broken: RefCell<Option<String>>,
 }
 
