@@ -53,7 +53,7 @@ impl AsyncRuntime for IoRuntime {
         time::sleep(duration)
     }
 
-    /// Sleeps a little longer, up to the next point of [`GRID`].
+    /// Sleeps a little longer, up to the next point of the grid.
     fn sleep_until(deadline: Instant) -> Self::Sleep {
         let nanos = deadline.0.as_nanos();
         let later = nanos.next_multiple_of(GRID.as_nanos() as u64) - nanos;
