@@ -72,8 +72,8 @@ struct Session {
     traffic: Rc<Traffic>,
     bytes_max: usize,
     gate: Gate,
-    /// Dropped, the connection ends.
-    _end: oneshot::Sender<Never>,
+    /// Dropped, the connection ends; cancelled, it has ended.
+    end: oneshot::Sender<Never>,
 }
 
 /// Never sent: only its sender's end is of interest.
@@ -334,6 +334,8 @@ async fn connect(peer: Weak<Inner>) {
     let opened = open(peer.clone(), node, addr, &options).await;
     let Some(inner) = peer.upgrade() else { return };
     match opened {
+        // It ended while the welcome was on its way to here: whoever lives with it found nobody to tell.
+        Ok(session) if session.end.is_canceled() => inner.fail(gone(node, addr)),
         Ok(session) => {
             inner.failures.set(0);
             inner.set(State::Ready(Rc::new(session)));
@@ -382,7 +384,7 @@ async fn open(peer: Weak<Inner>, node: u64, addr: SocketAddr, options: &Options)
             let _ = welcome.send(ping_every(&terms, limits));
             let calls = (terms.calls_max as usize).min(limits.calls_max);
             let bytes_max = limits.bytes_max;
-            Ok(Session { slots, control, raft, traffic, bytes_max, gate: Gate::new(calls), _end: end })
+            Ok(Session { slots, control, raft, traffic, bytes_max, gate: Gate::new(calls), end })
         }
         Ok(Err(Refusal::Broken(exception))) => Err(unreachable(exception.to_string())),
         Ok(Err(Refusal::Refused(error))) => {
@@ -467,9 +469,13 @@ async fn live(
     // Before the welcome, whoever connects tells; and by now another connection may stand.
     let is_current = matches!(&*inner.state.borrow(), State::Ready(session) if Rc::ptr_eq(&session.traffic, &traffic));
     if is_current {
-        let message = format!("the connection to node {} at {} ended", inner.node, inner.addr);
-        inner.fail(Error::new(ErrorKind::Unreachable, Advice::TryElsewhere(0), message));
+        inner.fail(gone(inner.node, inner.addr));
     }
+}
+
+fn gone(node: u64, addr: SocketAddr) -> Error {
+    let message = format!("the connection to node {node} at {addr} ended");
+    Error::new(ErrorKind::Unreachable, Advice::TryElsewhere(0), message)
 }
 
 /// Returns when the other side doesn't answer any more.

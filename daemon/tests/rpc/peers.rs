@@ -6,7 +6,7 @@ use std::rc::Rc;
 use cairn_daemon::rpc::{Limits, Pool};
 use cairn_io::net::{Listener, Reuse, Stream};
 use cairn_io::task::{Class, JoinHandle, spawn};
-use cairn_io::time::{Duration, now, sleep};
+use cairn_io::time::{Duration, now, sleep, timeout};
 use cairn_schema::*;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
@@ -15,6 +15,7 @@ use crate::harness::{Program, alone, on_each_driver};
 
 on_each_driver! {
     a_broken_connection_is_made_anew: 1,
+    a_connection_that_ends_with_its_welcome_is_made_anew: 1,
     a_node_that_is_gone_is_not_asked_all_the_time: 1,
     a_silent_node_is_noticed: 1,
     an_idle_connection_stays: 1,
@@ -57,6 +58,26 @@ impl Proxy {
             let _ = back.await;
         });
         self.passing.push((near, both));
+    }
+
+    /// Passes the next connection on until the server has said its welcome, which comes in one piece with the end.
+    async fn accept_and_end(&mut self, to: std::net::SocketAddr) {
+        let (near, _) = self.listener.accept().await.expect("a connection");
+        let far = Stream::connect(to).await.expect("connected");
+        let (mut from, mut into) = (near.clone(), far.clone());
+        let there = spawn(Class::Foreground, async move {
+            let mut buffer = vec![0; 4096];
+            while let Ok(len @ 1..) = from.read(&mut buffer).await {
+                into.write_all(&buffer[..len]).await.expect("the server listens");
+            }
+        });
+        let (mut said, mut buffer, mut far, mut near) = (Vec::new(), vec![0; 4096], far, near);
+        while let Ok(read) = timeout(SECOND / 4, far.read(&mut buffer)).await {
+            said.extend_from_slice(&buffer[..read.expect("the server speaks")]);
+        }
+        near.write_all(&said).await.expect("the client listens");
+        near.shutdown(Shutdown::Both).expect("it was there");
+        there.cancel().await;
     }
 
     /// Breaks what was passed on last.
@@ -111,6 +132,26 @@ fn a_broken_connection_is_made_anew() -> Program {
             sleep(SECOND / 10).await;
         }
         assert_eq!(server.calls(), 0);
+    })
+}
+
+fn a_connection_that_ends_with_its_welcome_is_made_anew() -> Program {
+    alone(|place| async move {
+        let (server, _) = start(&place, limits());
+        let mut proxy = Proxy::listen(&place);
+        let peer = through(&proxy).peer(1).expect("known");
+        let first = spawn(Class::Foreground, {
+            let peer = peer.clone();
+            async move { peer.raft(b"hi"[..].into(), LONG).await }
+        });
+        proxy.accept_and_end(server.local_addr()).await;
+        let error = first.await.expect("no panic").expect_err("it ended");
+        assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
+        // The pause after the failure.
+        sleep(SECOND / 10).await;
+        let second = spawn(Class::Foreground, async move { peer.raft(b"hi"[..].into(), LONG).await });
+        timeout(LONG, proxy.accept(server.local_addr())).await.expect("it connects again");
+        assert!(second.await.expect("no panic").is_ok());
     })
 }
 
