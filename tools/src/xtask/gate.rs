@@ -37,7 +37,7 @@ const STEPS: &[Step] = &[
 ];
 
 /// Seeds of each simulated scenario; `cargo xtask sim --seeds N` runs more.
-const SIM_SEEDS: u64 = 200;
+const SIM_SEEDS: u64 = 100;
 
 pub fn test(args: &TestArgs) -> bool {
     if args.list {
