@@ -318,12 +318,7 @@ impl Lane {
     /// # Errors
     /// If the lane takes no writes any more.
     pub async fn wait_to_apply(&self) -> Result<(), LaneError> {
-        loop {
-            match self.wait_for_index().await {
-                Err(error) if error.is_no_room() => cairn_io::time::sleep(ROOM_AGAIN).await,
-                other => return other,
-            }
-        }
+        until_room(async || self.wait_for_index().await).await
     }
 
     /// Waits while the index is too far behind.
@@ -338,6 +333,16 @@ impl Lane {
 
 /// How long to wait for room on the disk before looking again.
 const ROOM_AGAIN: cairn_io::time::Duration = cairn_io::time::Duration::from_millis(100);
+
+/// Does something again and again until there is room for it.
+async fn until_room<T>(attempt: impl AsyncFn() -> Result<T, LaneError>) -> Result<T, LaneError> {
+    loop {
+        match attempt().await {
+            Err(error) if error.is_no_room() => cairn_io::time::sleep(ROOM_AGAIN).await,
+            other => return other,
+        }
+    }
+}
 
 /// The committed rows of a slot at one moment.
 pub struct SlotView {

@@ -81,9 +81,7 @@ impl Writer<'_> {
         }
         Ok(())
     }
-}
 
-impl Writer<'_> {
     /// Counts and latencies, by what `label` calls their sort.
     fn answered(&mut self, [requests, duration]: [&str; 2], label: &str, answered: &Answered) -> fmt::Result {
         let labels = |(sort, status): &Sort| vec![(label, (*sort).to_owned()), ("status", status.to_string())];

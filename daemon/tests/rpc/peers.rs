@@ -3,7 +3,8 @@
 use std::net::Shutdown;
 use std::rc::Rc;
 
-use cairn_daemon::rpc::{Limits, Pool};
+use bytes::Bytes;
+use cairn_daemon::rpc::{Limits, Peer, Pool};
 use cairn_io::net::{Listener, Reuse, Stream};
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::time::{Duration, now, sleep, timeout};
@@ -100,16 +101,19 @@ fn through(proxy: &Proxy) -> Pool {
     pool
 }
 
+/// A call that is under way.
+fn calling(peer: &Peer) -> JoinHandle<Answer<Bytes>> {
+    let peer = peer.clone();
+    spawn(Class::Foreground, async move { peer.raft(b"hi"[..].into(), LONG).await })
+}
+
 fn a_broken_connection_is_made_anew() -> Program {
     alone(|place| async move {
         let (server, fake) = start(&place, limits());
         let mut proxy = Proxy::listen(&place);
         let peer = through(&proxy).peer(1).expect("known");
         for round in 0..3 {
-            let first = spawn(Class::Foreground, {
-                let peer = peer.clone();
-                async move { peer.raft(b"hi"[..].into(), LONG).await }
-            });
+            let first = calling(&peer);
             proxy.accept(server.local_addr()).await;
             assert!(first.await.expect("no panic").is_ok());
             let cut_off = spawn(Class::Foreground, {
@@ -140,16 +144,13 @@ fn a_connection_that_ends_with_its_welcome_is_made_anew() -> Program {
         let (server, _) = start(&place, limits());
         let mut proxy = Proxy::listen(&place);
         let peer = through(&proxy).peer(1).expect("known");
-        let first = spawn(Class::Foreground, {
-            let peer = peer.clone();
-            async move { peer.raft(b"hi"[..].into(), LONG).await }
-        });
+        let first = calling(&peer);
         proxy.accept_and_end(server.local_addr()).await;
         let error = first.await.expect("no panic").expect_err("it ended");
         assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
         // The pause after the failure.
         sleep(SECOND / 10).await;
-        let second = spawn(Class::Foreground, async move { peer.raft(b"hi"[..].into(), LONG).await });
+        let second = calling(&peer);
         timeout(LONG, proxy.accept(server.local_addr())).await.expect("it connects again");
         assert!(second.await.expect("no panic").is_ok());
     })
@@ -185,10 +186,7 @@ fn a_silent_node_is_noticed() -> Program {
         let (server, _) = start(&place, limits());
         let mut proxy = Proxy::listen(&place);
         let peer = through(&proxy).peer(1).expect("known");
-        let first = spawn(Class::Foreground, {
-            let peer = peer.clone();
-            async move { peer.raft(b"hi"[..].into(), LONG).await }
-        });
+        let first = calling(&peer);
         proxy.accept(server.local_addr()).await;
         assert!(first.await.expect("no panic").is_ok());
         let _held_open = proxy.silence().await;

@@ -179,6 +179,13 @@ impl Cluster {
         sleep(Duration::from_millis(50)).await;
     }
 
+    /// All that is left of a node's slots is in its log.
+    async fn restart_without_index(&mut self, at: usize) {
+        self.stop(at).await;
+        self.nodes[at].store.clear().expect("nobody has it open");
+        self.start(at).await;
+    }
+
     /// Has a command applied by whoever leads.
     pub async fn propose(&self, command: &str) -> Vec<u8> {
         for _ in 0..400 {
@@ -258,9 +265,7 @@ async fn a_group_survives_restarts_and_lost_indices(place: Place) {
     let status = cluster.nodes[0].slots.as_ref().expect("it runs").status(SLOT).expect("open");
     assert!(status.purged > Some(50), "entries were given up: {status:?}");
     for at in 0..3 {
-        cluster.stop(at).await;
-        cluster.nodes[at].store.clear().expect("nobody has it open");
-        cluster.start(at).await;
+        cluster.restart_without_index(at).await;
     }
     let applied = cluster.applied().await;
     for at in 0..3 {
@@ -312,9 +317,7 @@ async fn a_new_member_gets_a_snapshot(place: Place) {
     assert_eq!(cluster.rows(3, applied).await, expected);
     let status = cluster.nodes[3].slots.as_ref().expect("it runs").status(SLOT).expect("open");
     assert!(status.purged > Some(0) && status.voters == voters, "it came by a snapshot: {status:?}");
-    cluster.stop(3).await;
-    cluster.nodes[3].store.clear().expect("nobody has it open");
-    cluster.start(3).await;
+    cluster.restart_without_index(3).await;
     assert_eq!(cluster.rows(3, applied).await, expected, "from its log alone");
 }
 
@@ -352,9 +355,7 @@ async fn a_command_with_too_many_rows_is_refused_and_the_group_goes_on(place: Pl
     let before = cluster.rows(0, cluster.applied().await).await;
     assert_eq!(before.len(), 1, "nothing of it was taken");
     // Nor when it is read from the log again.
-    cluster.stop(1).await;
-    cluster.nodes[1].store.clear().expect("nobody has it open");
-    cluster.start(1).await;
+    cluster.restart_without_index(1).await;
     let applied = cluster.applied().await;
     for at in 0..3 {
         assert_eq!(cluster.rows(at, applied).await, before, "node {at}");
@@ -374,9 +375,7 @@ async fn more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble(plac
             assert_eq!(slots.stopped(SLOT), Ok(None), "node {at}");
             sleep(Duration::from_millis(20)).await;
         }
-        cluster.stop(at).await;
-        cluster.nodes[at].store.clear().expect("nobody has it open");
-        cluster.start(at).await;
+        cluster.restart_without_index(at).await;
     }
     let applied = cluster.applied().await;
     for at in 0..3 {

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_daemon::lane::{Lane, LaneError, Named, Options, Owner, Recovered};
+use cairn_daemon::lane::{Compacted, Lane, LaneError, Named, Options, Owner, Recovered};
 use cairn_io::fs::Dir;
 use cairn_io::log::{LogError, Options as LogOptions, Payload, Prewrite, ReadError, What};
 use cairn_io::sim::{DiskConfig, Fault, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, Scars, World, WorldConfig};

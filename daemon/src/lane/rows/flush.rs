@@ -1,11 +1,11 @@
 //! Writing marked rows into the log, and what records of rows mean to the index.
 
 use cairn_io::log::{Entry, Id, Kind, Location, Payload, Record, Room};
-use cairn_io::{rng, time};
+use cairn_io::rng;
 use cairn_meta::index::{Error, Scan, Step, Table};
 
 use super::codec::{What, rows_id, slot_and_number};
-use super::{Flushed, MARKS, ROOM_AGAIN, Row, RowsRecord, SlotFacts, key, prefix};
+use super::{Flushed, MARKS, Row, RowsRecord, SlotFacts, key, prefix, until_room};
 use crate::lane::state::{State, decode, record_key};
 use crate::lane::{Claim, Lane, LaneError, Underway};
 
@@ -33,12 +33,7 @@ impl Lane {
     /// # Errors
     /// Poisoned, or if the index can't be read.
     pub async fn flush_slot(&self, slot: u32) -> Result<Option<Flushed>, LaneError> {
-        loop {
-            match self.try_flush(slot).await {
-                Err(error) if error.is_no_room() => time::sleep(ROOM_AGAIN).await,
-                other => return other,
-            }
-        }
+        until_room(async || self.try_flush(slot).await).await
     }
 
     async fn try_flush(&self, slot: u32) -> Result<Option<Flushed>, LaneError> {

@@ -553,16 +553,16 @@ async fn drain(books: &Rc<Books>, lane: &Lane) -> Result<(), LaneError> {
         loop {
             match drop_patiently(books, lane, at).await {
                 // The last segment is compaction's: when that has freed one, there is room for drops again.
-                Err(error) if error.is_no_room() && compact_best(lane).await? => {}
+                Err(error) if error.is_no_room() && compact_best(lane).await?.is_some_and(|done| done.is_freed) => {}
                 other => break other?,
             }
         }
     }
     for round in 0..200 {
         books.doing(format!("draining: compaction, round {round}"));
-        lane.commit().await?;
-        let Some(segment) = lane.compaction_plan().first().map(|planned| planned.segment) else { break };
-        lane.compact(segment).await?;
+        if compact_best(lane).await?.is_none() {
+            break;
+        }
         if round == 199 {
             books.broke(format!("compaction doesn't end: {:?}", lane.usage()));
         }
@@ -598,12 +598,12 @@ async fn drain(books: &Rc<Books>, lane: &Lane) -> Result<(), LaneError> {
     Ok(())
 }
 
-/// Does what the actor would do next; whether that freed a segment.
-async fn compact_best(lane: &Lane) -> Result<bool, LaneError> {
+/// Does what the actor would do next, if there is something.
+async fn compact_best(lane: &Lane) -> Result<Option<Compacted>, LaneError> {
     lane.commit().await?;
     match lane.compaction_plan().first() {
-        Some(planned) => Ok(lane.compact(planned.segment).await?.is_freed),
-        None => Ok(false),
+        Some(planned) => lane.compact(planned.segment).await.map(Some),
+        None => Ok(None),
     }
 }
 
