@@ -1,7 +1,9 @@
-//! How a later map comes to every core of the node: at once after a change made here, else by looking.
+//! How a later map comes to every core of the node: at once after a change made here or when somebody must know, else by looking.
 
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
+use cairn_io::Bell;
 use cairn_io::time::{self, Duration};
 use cairn_meta::control::state::{Whole, epoch};
 use cairn_meta::index::Error;
@@ -18,9 +20,60 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often another asks.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
+/// Who asks control for a later map: one at a time, for all who want to know.
+#[derive(Default)]
+pub struct Turns {
+    begun: Cell<u64>,
+    is_underway: Cell<bool>,
+    /// The last that ended, and how.
+    ended: RefCell<Option<(u64, Result<(), ClusterError>)>>,
+    /// Rung when one ends or is broken off.
+    bell: Bell,
+}
+
+impl Turns {
+    fn begin(&self) -> Turn<'_> {
+        self.begun.set(self.begun.get() + 1);
+        self.is_underway.set(true);
+        Turn(self)
+    }
+
+    /// How a turn went that began when this many had begun before, or later.
+    fn ended_behind(&self, begun: u64) -> Option<Result<(), ClusterError>> {
+        self.ended.borrow().as_ref().filter(|(turn, _)| *turn > begun).map(|(_, result)| result.clone())
+    }
+}
+
+struct Turn<'t>(&'t Turns);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.is_underway.set(false);
+        self.0.bell.ring();
+    }
+}
+
 impl Core {
-    /// Asks control for a later map, and gives it to every core before this returns.
+    /// Gives every core a map that shows all that control answered before this was called.
     pub async fn catch_up(self: &Rc<Self>) -> Result<(), ClusterError> {
+        let turns = &self.turns;
+        // What is under way may have been answered already.
+        let begun = turns.begun.get();
+        while turns.is_underway.get() {
+            turns.bell.rung().await;
+            if let Some(result) = turns.ended_behind(begun) {
+                return result;
+            }
+        }
+        let turn = turns.begin();
+        let result = self.fetch().await;
+        turns.ended.replace(Some((turns.begun.get(), result.clone())));
+        drop(turn);
+        result
+    }
+
+    /// Asks control for a later map, and gives it to every core before this returns.
+    async fn fetch(self: &Rc<Self>) -> Result<(), ClusterError> {
         let known = self.map.borrow().epoch;
         match self.ask(CONTROL, Ask::Whole(known)).await? {
             Told::Whole(Some(whole)) => self.spread(whole).await,

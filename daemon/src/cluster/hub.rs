@@ -15,6 +15,7 @@ use cairn_io::task::{Class, JoinHandle};
 use cairn_io::{Bell, CoreId, here};
 use cairn_placement::NodeId;
 
+use super::follow::Turns;
 use super::map::Map;
 use super::peers::Peers;
 use super::routes::Routes;
@@ -63,6 +64,7 @@ pub struct Core {
     pub disks: Disks,
     pub seal: Seal,
     pub map: RefCell<Rc<Map>>,
+    pub turns: Turns,
     /// Other nodes.
     pub peers: Peers,
     /// Where the node's slots are; empty until that is known.
@@ -99,6 +101,7 @@ impl Core {
             disks,
             seal,
             map: RefCell::default(),
+            turns: Turns::default(),
             peers,
             routes: RefCell::default(),
             leaders: RefCell::default(),

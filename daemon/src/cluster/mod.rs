@@ -91,6 +91,16 @@ impl Cluster {
         self.core().map.borrow().clone()
     }
 
+    /// Has every core of this node know all that control answered before this was called, as what other nodes change comes a
+    /// little later by itself.
+    ///
+    /// # Errors
+    /// If control can't be asked.
+    pub async fn catch_up(&self) -> Result<(), ClusterError> {
+        // Boxed, as below.
+        Box::pin(self.core().catch_up()).await
+    }
+
     /// The chunks of this node.
     pub fn disks(&self) -> &Disks {
         &self.core().disks

@@ -162,6 +162,7 @@ impl Gateway {
         if head::is_below(&parts, &self.0.site_domains) {
             sort.set(PAGE);
             let head = Head::read(parts, &self.0.site_domains)?;
+            self.know_bucket(head.bucket()).await?;
             let call =
                 Call { gateway: self.clone(), op: Op::GetObject, head, who: Who::Anonymous, from, now: wall_millis() };
             return Box::pin(site::show(call)).await;
@@ -169,6 +170,7 @@ impl Gateway {
         let head = Head::read(parts, &self.0.domains)?;
         if cors::is_preflight(&head) {
             sort.set(PREFLIGHT);
+            self.know_bucket(head.bucket()).await?;
             return self.preflight(&head);
         }
         let op = Op::of(&head);
@@ -185,23 +187,41 @@ impl Gateway {
 
     async fn obey(&self, head: Head, op: Result<Op>, body: http::Body, from: SocketAddr) -> Result<Answer> {
         let now = wall_millis();
-        let map = self.cluster().map();
         // A form brings its signature in its body.
         let is_form = matches!(op, Ok(Op::PostObject));
         let proof = if is_form {
             Proof { who: Who::Anonymous, framing: Framing::Plain }
         } else {
-            auth::check(&head, &map, &self.0.keys, &self.0.realm, now)?
+            self.know_key(|| auth::check(&head, &self.cluster().map(), &self.0.keys, &self.0.realm, now)).await?
         };
-        drop(map);
         let op = op?;
         headers::check(&head)?;
+        self.know_bucket(head.bucket()).await?;
         let mut body = Body::new(body, proof.framing, &head)?;
         let call = Call { gateway: self.clone(), op, head, who: proof.who, from, now };
         if is_form {
             return Box::pin(post::post(call, &mut body)).await;
         }
         dispatch::dispatch(&call, &mut body).await
+    }
+
+    /// Checks again if the access key isn't known: another node may have made it just now.
+    async fn know_key<T>(&self, mut check: impl FnMut() -> Result<T>) -> Result<T> {
+        match check() {
+            Err(error) if error.code() == Code::InvalidAccessKeyId => {
+                self.cluster().catch_up().await?;
+                check()
+            }
+            checked => checked,
+        }
+    }
+
+    /// Looks again if the bucket that is named isn't known: another node may have made it just now.
+    async fn know_bucket(&self, name: Option<&str>) -> Result<()> {
+        match name {
+            Some(name) if self.cluster().map().bucket(name).is_none() => Ok(self.cluster().catch_up().await?),
+            _ => Ok(()),
+        }
     }
 
     fn preflight(&self, head: &Head) -> Result<Answer> {

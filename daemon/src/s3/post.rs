@@ -33,7 +33,8 @@ pub async fn post(mut call: Call, body: &mut Body) -> Result<Answer> {
         *key = key.replace("${filename}", &file_name);
     }
     let bucket = call.bucket()?;
-    let limits = prove(&mut call, &fields, &bucket.name)?;
+    let gateway = call.gateway.clone();
+    let limits = gateway.know_key(|| prove(&mut call, &fields, &bucket.name)).await?;
     let key = fields.get("key").filter(|key| !key.is_empty());
     let key = key.ok_or_else(|| {
         S3Error::argument(

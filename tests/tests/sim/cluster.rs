@@ -6,10 +6,13 @@
 //! old that may be, is never older than what it showed before, restarts included; in the end every replica of a slot has the same
 //! versions, a list shows what reads show, and of a bucket that keeps versions every acknowledged one is there, once.
 //!
+//! Through the gateways, S3 requests of a simulated HTTP client: bodies within versions and in chunks, uploads of parts, deletes,
+//! conditions, lists; and whatever is read is whole.
+//!
 //! In a race, fifty writers at a time want to be the first to create a key: one is, whatever happens meanwhile.
 //!
-//! The nodes are composed as `cairn serve` composes them: disks, the cluster on every core, RPC between nodes. Only the way in
-//! for clients is the test's own.
+//! The nodes are composed as `cairn serve` composes them: disks, the cluster and a gateway on every core, RPC between nodes.
+//! Clients that don't speak S3 come in by a way of the test's own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -28,6 +31,7 @@ use crate::harness::{Outcome, millis, plan_rng};
 use crate::lane::{below, small};
 
 mod client;
+mod gateway;
 mod history;
 mod judge;
 mod node;
@@ -200,6 +204,17 @@ pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
         books.shown.check()?;
         books.history.check()
     });
+    Outcome::of(&world, verdict)
+}
+
+/// S3 programs in place of the clients.
+pub fn run_gateway(seed: u64, plan: &FaultPlan) -> Outcome {
+    let (mut world, books) = begin(seed);
+    (0..CLIENTS).for_each(|client| add(&mut world, &books, move |books| gateway::run(books, client)));
+    add(&mut world, &books, gateway::judge);
+    world.apply(plan);
+    world.run_for(millis(STORM_MS));
+    let verdict = judge(&mut world, &books, CLIENTS + 1).and_then(|()| books.history.check());
     Outcome::of(&world, verdict)
 }
 

@@ -48,6 +48,11 @@ fn a_cluster_keeps_what_it_answered_for() {
 }
 
 #[test]
+fn a_gateway_keeps_what_it_answered_for() {
+    Scenario { name: "gateway", plan: cluster::plan, run: cluster::run_gateway }.check();
+}
+
+#[test]
 fn of_fifty_writers_one_is_first() {
     Scenario { name: "fifty", plan: cluster::plan, run: cluster::race }.check();
 }

@@ -37,6 +37,8 @@ pub async fn list(call: &Call) -> Result<Answer> {
             "Argument max-buckets must be an integer between 1 and 10000.",
         ));
     }
+    // It shows what was made a moment ago through another node.
+    call.cluster().catch_up().await?;
     let (prefix, after) =
         (query.get("prefix").unwrap_or_default(), query.get("continuation-token").unwrap_or_default());
     let map = call.map();

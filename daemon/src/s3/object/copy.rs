@@ -69,6 +69,7 @@ impl Origin {
 /// What S3 says if not.
 pub async fn origin(call: &Call) -> Result<(Bucket, Found)> {
     let origin = Origin::read(&call.head)?;
+    call.gateway.know_bucket(Some(&origin.bucket)).await?;
     let bucket = call.bucket_named(&origin.bucket)?;
     if let Some(expected) = call.head.only("x-amz-source-expected-bucket-owner")?
         && expected != bucket.record.owner

@@ -2,8 +2,11 @@
 
 use cairn_daemon::cluster::{Cluster, ClusterError, Freshness, Hub, Options, PeerAddress, Peers, Seal, new_version};
 use cairn_daemon::disks::{Disks, DisksError, Format, Hub as DiskHub, LaneState, Options as DiskOptions, Uid, format};
+use cairn_daemon::http::{Limits as HttpLimits, Server as HttpServer};
 use cairn_daemon::lane::Options as LaneOptions;
 use cairn_daemon::rpc::{Backoff, Exposure, Identity, Limits, Pool, Server, Services};
+use cairn_daemon::s3::access::document;
+use cairn_daemon::s3::{Gateway, Limits as GatewayLimits};
 use cairn_daemon::slot::Options as SlotOptions;
 use cairn_io::CoreId;
 use cairn_io::log::{Options as LogOptions, Prewrite};
@@ -23,6 +26,7 @@ use cairn_placement::NodeId as Id;
 use futures_util::future::{Either, select};
 
 use super::client::{AGAIN, Request, SAID, address, decode};
+use super::gateway;
 use super::{Books, KEYS, Rc, SEGMENT, SLOTS, below, millis, small};
 use crate::wire;
 
@@ -97,6 +101,8 @@ impl Life {
         };
         let listener = Listener::bind(address(self.node, self.core.index()), Reuse::Exclusive).map_err(text)?;
         let serving = task::spawn(Class::Foreground, accept(books.clone(), cluster.clone(), listener));
+        let answering =
+            task::spawn(Class::Foreground, answer(gateway::address(self.node, self.core.index()), &cluster));
         let compacting = task::spawn(Class::Maintenance, compact(disks.clone()));
         let why = match broken {
             Some(why) => why,
@@ -106,7 +112,7 @@ impl Life {
             }
             None => std::future::pending().await,
         };
-        drop((serving, compacting, server));
+        drop((serving, answering, compacting, server));
         books.open[self.node].take();
         cluster.close().await;
         // A lane may be poisoned.
@@ -216,6 +222,16 @@ async fn compact(disks: Disks) {
     }
 }
 
+/// Answers S3, for ever.
+fn answer(at: std::net::SocketAddr, cluster: &Cluster) -> impl Future<Output = ()> + use<> {
+    let limits = GatewayLimits { body_bytes: 1 << 20, ..GatewayLimits::default() };
+    let gateway = Gateway::new(cluster.clone(), limits);
+    let server = HttpServer::bind(at, Reuse::Exclusive, HttpLimits::default()).expect("nobody else is there");
+    async move {
+        server.serve(gateway, std::future::pending()).await;
+    }
+}
+
 async fn accept(books: Rc<Books>, cluster: Cluster, listener: Listener) {
     let connections = Rc::new(std::cell::Cell::new(0));
     while let Ok((stream, _)) = listener.accept().await {
@@ -249,7 +265,11 @@ async fn bucket(books: &Books, cluster: &Cluster) -> Result<BucketRecord, Cluste
         return Ok(bucket.clone());
     }
     let versioning = if books.are_versions_kept { Versioning::Enabled } else { Versioning::Off };
-    let settings = BucketSettings { versioning, ..BucketSettings::default() };
+    // Whoever asks over S3 is nobody.
+    let everybody = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*",
+        "Resource": ["arn:aws:s3:::photos", "arn:aws:s3:::photos/*"]}]}"#;
+    let documents = vec![(document::POLICY.to_owned(), everybody.to_owned())];
+    let settings = BucketSettings { versioning, documents, ..BucketSettings::default() };
     let create = CreateBucket { name: BUCKET.to_owned(), owner: "ann".to_owned(), settings };
     // Another may have been faster.
     let made = cluster.control("ann", None, ControlCommand::CreateBucket(create)).await;
@@ -268,6 +288,7 @@ async fn obey(
     let bucket = bucket(books, cluster).await?;
     let name = key_name(key);
     let (mode, body) = match what {
+        b'b' => return Ok(Vec::new()),
         b'g' => return Ok(get(cluster, &bucket, &name).await?.to_le_bytes().to_vec()),
         b'l' => return list(cluster, &bucket, one).await,
         b'p' => (Mode::Overwrite, Body::Object(content(one))),
