@@ -260,8 +260,7 @@ impl Serve for Gateway {
         let (parts, body) = request.into_parts();
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         let (began, sort) = (time::now(), Cell::new(NO_OPERATION));
-        // Boxed, or every connection would hold the largest of all requests.
-        let answer = match Box::pin(self.handle(parts, body, from, &sort)).await {
+        let answer = match self.handle(parts, body, from, &sort).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%from, %method, path, id, code = error.code().name(), "a request was refused");
