@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_daemon::rpc::{
-    Answering, Backoff, Caller, ControlService, Exposure, Identity, Limits, Peer, Pool, RaftService, Server, Services,
-    SlotService,
+    Answering, Backoff, Caller, Client, ControlService, Credential, Exposure, Identity, KeyService, Limits, Peer, Pool,
+    RaftService, Server, Services, SlotService,
 };
 use cairn_io::net::{Listener, Reuse, Stream};
 use cairn_io::reference::RemoteCore;
@@ -123,7 +123,7 @@ async fn call_bare(addr: SocketAddr, times: u64, size: usize, depth: usize) -> D
 }
 
 async fn call_rpc(addr: SocketAddr, times: u64, size: usize, depth: usize) -> Duration {
-    let pool = Pool::new(Identity::new(CLUSTER, 2), Limits::default(), Backoff::default());
+    let pool = Pool::new(identity(2), Limits::default(), Backoff::default());
     pool.set(1, addr);
     let peer = pool.peer(1).expect("set");
     let message = Bytes::from(vec![7; size]);
@@ -148,8 +148,8 @@ async fn call(peer: &Peer, message: &Bytes) {
 
 async fn serve_rpc() -> SocketAddr {
     let service = Rc::new(Echo);
-    let services = Services { slots: service.clone(), control: service.clone(), raft: service };
-    let identity = Identity::new(CLUSTER, 1);
+    let services = Services { keys: service.clone(), slots: service.clone(), control: service.clone(), raft: service };
+    let identity = identity(1);
     let server = Server::bind(loopback(), Exposure::Loopback, identity, Limits::default(), services);
     let server = server.expect("a free port");
     let addr = server.local_addr();
@@ -161,8 +161,18 @@ async fn serve_rpc() -> SocketAddr {
     addr
 }
 
+fn identity(node: u64) -> Identity {
+    Identity::new(CLUSTER, node, Credential::Member([7; 32]))
+}
+
 /// Returns what is small, and a word for what is large.
 struct Echo;
+
+impl KeyService for Echo {
+    fn client(&self, _: &str) -> Answer<Option<Client>> {
+        Ok(None)
+    }
+}
 
 impl RaftService for Echo {
     fn batch<'a>(&'a self, _: Caller, request: &'a RaftRequest) -> Answering<'a, Bytes> {

@@ -2,7 +2,8 @@
 #
 # A client in any language is a Cap'n Proto RPC library, this file and docs/protocol.md. In short:
 #   1. Connect by TCP, speak the two-party RPC protocol (level 1), ask for the bootstrap capability: it is a `Node`.
-#   2. Call `hello` once, as the first call. Its answer carries the other capabilities.
+#   2. Call `challenge`, then `hello` once, with a proof that you know the secret of your access key. Its answer carries
+#      the other capabilities.
 #   3. Call them. Every answer is either a result or an `Error`, which says what to do about it.
 # Exceptions of Cap'n Proto itself mean a broken connection, a method that this node doesn't have, or bytes that
 # break the protocol; nothing that a correct client should expect is told that way.
@@ -80,11 +81,13 @@ interface Node {
   # The bootstrap capability: all that a stranger may call.
 
   hello @0 HelloRequest -> HelloResponse;
-  # Must be the first call of a connection, and comes once. A connection that doesn't say hello within some seconds is
-  # closed.
+  # Comes once, behind `challenge`. A connection that isn't welcomed within some seconds is closed.
 
   ping @1 () -> ();
   # Answers at once. A connection on which nothing arrives for Welcome.idleMs is closed; call this well before.
+
+  challenge @2 () -> (nonce :Data);
+  # 32 random bytes, which are this connection's: HelloRequest.proof is made with them. The same each time it is asked.
 }
 
 enum Role {
@@ -114,6 +117,15 @@ struct HelloRequest {
 
   software @6 :Text;
   # Name and version of the program, for logs: "cairn 0.1.0".
+
+  key @7 :Text;
+  # The public half of a client's access key: the same keys as for S3, with the same rights. Empty for a peer.
+
+  proof @8 :Data;
+  # That the caller knows the secret: HMAC-SHA256, keyed with the bytes of the access key's secret half, over
+  #   "cairn hello 1" (13 bytes), the nonce of `challenge` (32 bytes), the role's number (1 byte), `node` (8 bytes, little-endian),
+  #   `expect` (8 bytes, little-endian), `key` (as many bytes as it has).
+  # A peer's is keyed with what nodes derive from their cluster's secret. What is missing or wrong is told `denied`.
 }
 
 struct HelloResponse {
@@ -228,6 +240,7 @@ enum ErrorKind {
   tooLarge @17;          # The request or the answer would not fit into a message. Ask for less at once.
   unreachable @18;       # The node that should answer can't be reached, or went away in the middle.
   locked @19;            # The version is under retention or a legal hold.
+  denied @20;            # The proof of hello doesn't hold, the access key is gone, or its user may not do this.
 }
 
 struct NodeRef {

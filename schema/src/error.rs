@@ -66,6 +66,8 @@ wire_enum! {
         Unreachable,
         /// The version is under retention or a legal hold.
         Locked,
+        /// The proof of hello doesn't hold, the access key is gone, or its user may not do this.
+        Denied,
     }
 }
 

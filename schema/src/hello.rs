@@ -44,9 +44,22 @@ pub struct HelloRequest {
     pub expect: u64,
     /// Name and version of the program.
     pub software: String,
+    /// The public half of a client's access key.
+    pub key: String,
+    /// That the caller knows the secret; see [`Self::proven`].
+    pub proof: Option<[u8; 32]>,
 }
 
+/// Begins what a proof is made of, so that no other use of a secret yields one.
+const PROOF_LABEL: &[u8] = b"cairn hello 1";
+
 impl HelloRequest {
+    /// What [`Self::proof`] is the HMAC-SHA256 of, given the connection's nonce.
+    pub fn proven(&self, nonce: &[u8; 32]) -> Vec<u8> {
+        let (node, expect) = (self.node.to_le_bytes(), self.expect.to_le_bytes());
+        [PROOF_LABEL, nonce, &[self.role as u8], &node, &expect, self.key.as_bytes()].concat()
+    }
+
     /// The highest protocol that both know.
     ///
     /// # Errors
@@ -115,6 +128,8 @@ impl Wire for HelloRequest {
             node: from.get_node(),
             expect: from.get_expect(),
             software: read_text(from.get_software(), TEXT_BYTES_MAX).field("software")?,
+            key: read_text(from.get_key(), TEXT_BYTES_MAX).field("key")?,
+            proof: read_array_or_none(from.get_proof()).field("proof")?,
         })
     }
 
@@ -126,6 +141,8 @@ impl Wire for HelloRequest {
         into.set_node(self.node);
         into.set_expect(self.expect);
         into.set_software(self.software.as_str());
+        into.set_key(self.key.as_str());
+        into.set_proof(self.proof.as_ref().map_or(&[][..], |proof| proof));
     }
 }
 

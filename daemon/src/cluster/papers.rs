@@ -68,6 +68,11 @@ impl Secret {
         Seal::new(&self.secret)
     }
 
+    /// What nodes of the cluster prove to each other to know. Derived, so that it opens nothing that is sealed.
+    pub fn membership(&self) -> [u8; 32] {
+        blake3::derive_key("cairn 2026 membership of a node", &self.secret)
+    }
+
     fn encode(&self) -> String {
         format!("{SECRET_HEAD}\ncluster {}\nsecret {}\n", self.cluster, hex(&self.secret))
     }

@@ -5,7 +5,7 @@ use cairn_schema::{
     ProposeRequest, ReadRequest, ReadResult,
 };
 
-use crate::rpc::{Answering, Caller, ControlService, SlotService};
+use crate::rpc::{Answering, Caller, Client, ControlService, KeyService, SlotService};
 
 /// See the module.
 pub struct NoClients;
@@ -13,6 +13,12 @@ pub struct NoClients;
 fn refuse<'a, T: 'a>() -> Answering<'a, T> {
     let message = "this node's RPC is for other nodes only: use S3";
     Box::pin(std::future::ready(Err(Error::fix_input(ErrorKind::Unsupported, message))))
+}
+
+impl KeyService for NoClients {
+    fn client(&self, _: &str) -> Answer<Option<Client>> {
+        Ok(None)
+    }
 }
 
 impl SlotService for NoClients {

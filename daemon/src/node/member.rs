@@ -26,7 +26,7 @@ use crate::cluster::{ADMIN, Cluster, ClusterError, Hub, NewKey, Options, PeerAdd
 use crate::config::{Config, Sources};
 use crate::disks::{Disks, Hub as DiskHub, Options as DiskOptions, Status};
 use crate::http::{Limits as HttpLimits, Server};
-use crate::rpc::{Backoff, Exposure, Identity, Limits as RpcLimits, Pool, Server as RpcServer, Services};
+use crate::rpc::{Backoff, Credential, Exposure, Identity, Limits as RpcLimits, Pool, Server as RpcServer, Services};
 use crate::s3::{Gateway, Limits as S3Limits};
 use crate::slot::{Nobody, Options as SlotOptions};
 
@@ -106,7 +106,7 @@ impl Joining {
 
     /// How others are reached.
     fn identity(&self) -> Identity {
-        Identity::new(self.secret.cluster.0.to_be_bytes(), self.node.0)
+        Identity::new(self.secret.cluster.0.to_be_bytes(), self.node.0, Credential::Member(self.secret.membership()))
     }
 
     fn peer_list(&self) -> Vec<PeerAddress> {
@@ -198,8 +198,12 @@ impl Member {
 
     fn serve_rpc(&mut self, joining: &Joining) -> Result<(), NodeError> {
         let Some(address) = joining.rpc else { return Ok(()) };
-        let services =
-            Services { slots: Rc::new(NoClients), control: Rc::new(NoClients), raft: Rc::new(self.cluster.clone()) };
+        let services = Services {
+            keys: Rc::new(NoClients),
+            slots: Rc::new(NoClients),
+            control: Rc::new(NoClients),
+            raft: Rc::new(self.cluster.clone()),
+        };
         let server = RpcServer::bind(address, joining.exposure, joining.identity(), RpcLimits::default(), services);
         self.rpc = Some(server.map_err(|error| NodeError::NotStarted(error.to_string()))?);
         if here().index() == 0 {

@@ -96,7 +96,7 @@ macro_rules! forwarded {
     ($($name:ident: $request:ty => $answer:ty),* $(,)?) => {$(
         fn $name<'a>(&'a self, caller: Caller, request: &'a $request) -> Answering<'a, $answer> {
             Box::pin(async move {
-                let answer = self.local.$name(caller, request).await;
+                let answer = self.local.$name(caller.clone(), request).await;
                 let send = |peer: Peer, request, within| async move { peer.$name(request, within).await };
                 self.follow(caller, request, answer, send).await
             })

@@ -31,6 +31,7 @@ use futures_util::future::select;
 use super::limits::{Limits, millis};
 use super::network::{self, Network};
 use super::pool::{Backoff, Options};
+use super::proof::Credential;
 use super::serve::{ENVELOPE_BYTES, deadline_passed};
 use super::server::Identity;
 use super::traffic::Traffic;
@@ -421,8 +422,15 @@ impl From<Malformed> for Refusal {
 type Welcome = (Terms, slots::Client, control::Client, Option<raft::Client>);
 
 async fn say_hello(bootstrap: &node::Client, expect: u64, identity: &Identity) -> Result<Welcome, Refusal> {
-    let role = if identity.node == 0 { Role::Client } else { Role::Peer };
-    let hello = HelloRequest {
+    let asked = bootstrap.challenge_request().send().promise.await?;
+    let nonce = asked.get()?.get_nonce()?.try_into();
+    let nonce = nonce.map_err(|_| capnp::Error::failed("its challenge hasn't 32 bytes".to_owned()))?;
+    let role = identity.credential.role();
+    let key = match &identity.credential {
+        Credential::Member(_) => String::new(),
+        Credential::Key { access, .. } => access.clone(),
+    };
+    let mut hello = HelloRequest {
         protocol_min: wire::PROTOCOL,
         protocol_max: wire::PROTOCOL,
         cluster: Some(identity.cluster),
@@ -430,7 +438,10 @@ async fn say_hello(bootstrap: &node::Client, expect: u64, identity: &Identity) -
         node: identity.node,
         expect,
         software: identity.software.clone(),
+        key,
+        proof: None,
     };
+    identity.credential.prove(&mut hello, &nonce);
     let mut call = bootstrap.hello_request();
     hello.write(call.get());
     let response = call.send().promise.await?;

@@ -40,7 +40,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Nobody yet. A node whose id is 0 is a client to the others.
+    /// Nobody yet.
     pub fn new(identity: Identity, limits: Limits, backoff: Backoff) -> Self {
         Self { options: Options { identity, limits, backoff }, peers: RefCell::default() }
     }

@@ -1,9 +1,11 @@
 //! One connection's capabilities: admission, deadline, a task of its own for each call, and the answer as data.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
+use cairn_io::rng;
 use cairn_io::task::{Class, JoinError, spawn};
 use cairn_io::time::{self, Duration, timeout};
 use cairn_schema::cairn_capnp::{control, node, raft, slots};
@@ -13,29 +15,50 @@ use capnp::capability::{Params, Results};
 use capnp::traits::{FromPointerBuilder, FromPointerReader, Owned};
 
 use super::limits::{Limits, millis};
+use super::proof::Nonce;
 use super::server::Core;
-use super::service::{Caller, Services};
+use super::service::{Caller, Client, Services};
 use super::traffic::Traffic;
 
 /// One connection, as its capabilities see it.
 pub struct Link {
     core: Rc<Core>,
     traffic: Rc<Traffic>,
+    /// Where it comes from.
+    from: SocketAddr,
+    /// Drawn when it is first asked for.
+    nonce: Cell<Option<Nonce>>,
     /// Set by the first hello that is answered well.
-    caller: Cell<Option<(Role, u64)>>,
+    guest: OnceCell<Guest>,
     has_said_hello: Cell<bool>,
     is_waiting: Cell<bool>,
 }
 
+/// Who was welcomed.
+struct Guest {
+    role: Role,
+    node: u64,
+    client: Option<Rc<Client>>,
+}
+
 impl Link {
-    pub fn new(core: Rc<Core>, traffic: Rc<Traffic>) -> Rc<Self> {
-        let (caller, has_said_hello, is_waiting) = (Cell::new(None), Cell::new(false), Cell::new(false));
-        Rc::new(Self { core, traffic, caller, has_said_hello, is_waiting })
+    pub fn new(core: Rc<Core>, traffic: Rc<Traffic>, from: SocketAddr) -> Rc<Self> {
+        let (nonce, guest) = (Cell::new(None), OnceCell::new());
+        let (has_said_hello, is_waiting) = (Cell::new(false), Cell::new(false));
+        Rc::new(Self { core, traffic, from, nonce, guest, has_said_hello, is_waiting })
+    }
+
+    pub fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+
+    pub fn traffic(&self) -> &Rc<Traffic> {
+        &self.traffic
     }
 
     /// Whether it may stay without further ado.
     pub fn is_welcome(&self) -> bool {
-        self.caller.get().is_some()
+        self.guest.get().is_some()
     }
 
     /// The capability that a connection begins with.
@@ -83,8 +106,17 @@ impl Link {
             0 => limits.deadline,
             millis => Duration::from_millis(millis.into()).min(limits.deadline_max),
         };
-        let (role, node) = self.caller.get().unwrap_or_default();
-        Ok(Caller { role, node, deadline: time::now() + within, hops: info.hops, trace: info.trace })
+        // Who isn't welcome has no capability to call.
+        let denied = |message: &str| Error::fix_input(ErrorKind::Denied, message);
+        let guest = self.guest.get().ok_or_else(|| denied("say hello first"))?;
+        if let Some(client) = &guest.client
+            && self.core.services.keys.client(&client.access)?.as_ref() != Some(&**client)
+        {
+            return Err(denied("the access key of this connection was removed or replaced: connect with another"));
+        }
+        let (client, from, deadline) = (guest.client.clone(), self.from, time::now() + within);
+        let (role, node) = (guest.role, guest.node);
+        Ok(Caller { role, node, client, from, deadline, hops: info.hops, trace: info.trace })
     }
 }
 
@@ -126,7 +158,8 @@ where
 {
     let answer = match begin::<R>(&link, params) {
         Ok((permit, caller, request)) => {
-            let answer = finish(class, caller, work(link.core.services.clone(), caller, request)).await;
+            let within = caller.remaining();
+            let answer = finish(class, within, work(link.core.services.clone(), caller, request)).await;
             drop(permit);
             answer
         }
@@ -162,10 +195,10 @@ where
 /// task too.
 async fn finish<T: 'static>(
     class: Class,
-    caller: Caller,
+    within: Duration,
     work: impl Future<Output = Answer<T>> + 'static,
 ) -> Answer<T> {
-    let task = spawn(class, timeout(caller.remaining(), work));
+    let task = spawn(class, timeout(within, work));
     match task.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(deadline_passed().with_outcome(Outcome::Unknown)),
@@ -209,6 +242,19 @@ impl node::Server for NodeServer {
     ) -> impl Future<Output = capnp::Result<()>> + 'static {
         std::future::ready(Ok(()))
     }
+
+    fn challenge(
+        self: Rc<Self>,
+        _: node::ChallengeParams,
+        mut results: node::ChallengeResults,
+    ) -> impl Future<Output = capnp::Result<()>> + 'static {
+        let drawn = self.0.nonce.get().map_or_else(rng::secret, Ok);
+        let said = drawn.map_err(|error| capnp::Error::failed(format!("no randomness: {error}")));
+        std::future::ready(said.map(|nonce| {
+            self.0.nonce.set(Some(nonce));
+            results.get().set_nonce(&nonce);
+        }))
+    }
 }
 
 impl NodeServer {
@@ -221,7 +267,8 @@ impl NodeServer {
         let hello = params.get().map_err(cairn_schema::Malformed::from).and_then(HelloRequest::read)?;
         let protocol = hello.negotiate()?;
         link.core.check_hello(&hello)?;
-        link.caller.set(Some((hello.role, hello.node)));
+        let client = link.core.authenticate(&hello, link.nonce.get())?.map(Rc::new);
+        let _ = link.guest.set(Guest { role: hello.role, node: hello.node, client });
         let (identity, limits) = (&link.core.identity, link.limits());
         let terms = Terms {
             protocol,

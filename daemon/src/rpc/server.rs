@@ -11,7 +11,7 @@ use cairn_io::Bell;
 use cairn_io::net::{Listener, Reuse, Stream};
 use cairn_io::task::{Class, JoinError, JoinHandle, spawn};
 use cairn_io::time::{self, Duration, sleep, timeout};
-use cairn_schema::{Advice, Error, ErrorKind, HelloRequest, Role};
+use cairn_schema::{Advice, Answer, Error, ErrorKind, HelloRequest, Role};
 use capnp_rpc::RpcSystem;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use futures_channel::oneshot;
@@ -19,8 +19,9 @@ use futures_util::future::{join_all, select};
 
 use super::limits::Limits;
 use super::network::{self, Network};
+use super::proof::{Credential, Nonce, holds};
 use super::serve::Link;
-use super::service::Services;
+use super::service::{Client, Services};
 use super::traffic::Traffic;
 
 /// Who a node is, to others.
@@ -32,16 +33,18 @@ pub struct Identity {
     pub node: u64,
     /// Name and version of the program.
     pub software: String,
+    /// What it proves to know where it calls. Who calls a node as a peer must know the same.
+    pub credential: Credential,
 }
 
 impl Identity {
-    /// This program's, as that node of that cluster.
-    pub fn new(cluster: [u8; 16], node: u64) -> Self {
-        Self { cluster, node, software: concat!("cairn ", env!("CARGO_PKG_VERSION")).to_owned() }
+    /// This program's, as that node of that cluster; as a client, `node` is 0.
+    pub fn new(cluster: [u8; 16], node: u64, credential: Credential) -> Self {
+        Self { cluster, node, software: concat!("cairn ", env!("CARGO_PKG_VERSION")).to_owned(), credential }
     }
 }
 
-/// Who may reach a listener. There is no encryption and no proof of identity yet.
+/// Who may reach a listener. There is no encryption yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Exposure {
     /// Programs of this machine.
@@ -56,7 +59,7 @@ pub enum Exposure {
 pub enum BindError {
     /// Others could reach it, and nobody asked for that.
     #[error(
-        "{0} can be reached from other machines, and RPC has neither encryption nor authentication yet: listen on a \
+        "{0} can be reached from other machines, and RPC has no encryption yet: listen on a \
          loopback address (127.0.0.1 or ::1), or say --insecure yes if the network is trusted"
     )]
     Exposed(SocketAddr),
@@ -118,6 +121,25 @@ impl Core {
             return wrong(ErrorKind::WrongNode, message);
         }
         Ok(())
+    }
+
+    /// Which client says hello, if it is one, and whether it is who it says.
+    pub(super) fn authenticate(&self, hello: &HelloRequest, nonce: Option<Nonce>) -> Answer<Option<Client>> {
+        let denied = |message: &str| Err(Error::fix_input(ErrorKind::Denied, message));
+        let Some(nonce) = nonce.filter(|_| hello.proof.is_some()) else {
+            return denied("hello needs a proof: call `challenge` first; docs/protocol.md says how it is made");
+        };
+        if hello.role == Role::Peer {
+            return match &self.identity.credential {
+                Credential::Member(secret) if holds(secret, hello, &nonce) => Ok(None),
+                _ => denied("the caller has another cluster-secret than this node: copy that file from a node's disk"),
+            };
+        }
+        match self.services.keys.client(&hello.key)? {
+            Some(client) if holds(client.secret.as_bytes(), hello, &nonce) => Ok(Some(client)),
+            // One answer for both, so that nobody finds out which keys there are.
+            _ => denied("there is no such access key, or the proof was made with another secret than its own"),
+        }
     }
 
     fn forget_ended(&self) {
@@ -234,38 +256,40 @@ fn has_unsent(connection: &Connection) -> bool {
 async fn accept(core: Rc<Core>, listener: Listener) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => admit(&core, stream),
+            Ok((stream, from)) => admit(&core, stream, from),
             // Out of sockets, most likely: some will be closed. Trying at once would take the whole core.
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-fn admit(core: &Rc<Core>, stream: Stream) {
+fn admit(core: &Rc<Core>, stream: Stream, from: SocketAddr) {
     core.forget_ended();
     if core.connections.borrow().len() >= core.limits.connections_max {
         return;
     }
     let traffic = Rc::new(Traffic::new());
     let (end, ended) = oneshot::channel();
-    let task = spawn(Class::Foreground, supervise(core.clone(), stream, traffic.clone(), ended));
+    let link = Link::new(core.clone(), traffic.clone(), from);
+    let task = spawn(Class::Foreground, supervise(link, stream, ended));
     let number = core.next.replace(core.next.get() + 1);
     core.connections.borrow_mut().insert(number, Connection { traffic, task, end });
 }
 
 /// A panic in a connection ends this connection alone, and is counted.
-async fn supervise(core: Rc<Core>, stream: Stream, traffic: Rc<Traffic>, ended: oneshot::Receiver<Never>) {
-    let task = spawn(Class::Foreground, live(core.clone(), stream, traffic, ended));
+async fn supervise(link: Rc<Link>, stream: Stream, ended: oneshot::Receiver<Never>) {
+    let core = link.core().clone();
+    let task = spawn(Class::Foreground, live(link, stream, ended));
     if let Err(JoinError::Panicked(_)) = task.await {
         core.panics.set(core.panics.get() + 1);
     }
 }
 
 /// A connection from its first byte to its last.
-async fn live(core: Rc<Core>, stream: Stream, traffic: Rc<Traffic>, ended: oneshot::Receiver<Never>) {
-    let network = Network::new(stream, Side::Server, &core.limits, traffic.clone());
-    let hello_within = core.limits.hello_within;
-    let link = Link::new(core, traffic);
+async fn live(link: Rc<Link>, stream: Stream, ended: oneshot::Receiver<Never>) {
+    let limits = &link.core().limits;
+    let network = Network::new(stream, Side::Server, limits, link.traffic().clone());
+    let hello_within = limits.hello_within;
     let system = RpcSystem::new(Box::new(network), Some(link.bootstrap().client));
     let impatience = async {
         sleep(hello_within).await;

@@ -3,6 +3,8 @@
 //! Requests have been read and checked against the limits of the wire. A future may be dropped at any await: the caller
 //! gave up, or its deadline passed. What must not stop half-way belongs into a task.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use cairn_io::time::{self, Duration, Instant};
@@ -12,13 +14,34 @@ use cairn_schema::{
 };
 use futures_util::future::LocalBoxFuture;
 
+/// A user of the cluster, by the access key that its program proved to know.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The public half of the access key.
+    pub access: String,
+    /// Its secret half.
+    pub secret: String,
+    /// Whose it is.
+    pub user: String,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("access", &self.access).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// Who calls, and until when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// What it said it is.
+    /// What it proved to be.
     pub role: Role,
     /// A peer's id; 0 for a client.
     pub node: u64,
+    /// The user of a client; `None` of a peer.
+    pub client: Option<Rc<Client>>,
+    /// Where the connection comes from.
+    pub from: SocketAddr,
     /// When it stops waiting.
     pub deadline: Instant,
     /// How often the request was forwarded already.
@@ -28,11 +51,6 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Somebody on this node.
-    pub fn local(within: Duration) -> Self {
-        Self { role: Role::Client, node: 0, deadline: time::now() + within, hops: 0, trace: 0 }
-    }
-
     /// How long it still waits.
     pub fn remaining(&self) -> Duration {
         self.deadline.since(time::now())
@@ -86,9 +104,20 @@ pub trait RaftService {
     fn snapshot<'a>(&'a self, caller: Caller, request: &'a SnapshotRequest) -> Answering<'a, SnapshotProgress>;
 }
 
+/// Which access keys there are.
+pub trait KeyService {
+    /// Whose access key that is; `None`: it is none that may be used.
+    ///
+    /// # Errors
+    /// If this node doesn't know yet.
+    fn client(&self, access: &str) -> Answer<Option<Client>>;
+}
+
 /// All that a node offers on its RPC port.
 #[derive(Clone)]
 pub struct Services {
+    /// Asked in hello and before each call of a client.
+    pub keys: Rc<dyn KeyService>,
     /// To everyone.
     pub slots: Rc<dyn SlotService>,
     /// To everyone.

@@ -2,19 +2,23 @@
 
 use std::rc::Rc;
 
-use cairn_daemon::rpc::{BindError, Exposure, Identity, Limits, Pool, Server};
+use cairn_daemon::rpc::{BindError, Credential, Exposure, Identity, Limits, Pool, Server};
 use cairn_io::task::{Class, spawn};
 use cairn_io::time::{Duration, now, sleep};
 use cairn_schema::*;
 use futures_util::future::join_all;
 
-use crate::fake::{CLUSTER, Fake, Stranger, backoff, client, limits, peer, pool, put, services, start, start_at};
+use crate::fake::{
+    CLUSTER, Fake, Stranger, backoff, client, identity, key, limits, member, peer, pool, put, services, start, start_at,
+};
 use crate::harness::{Place, Program, alone, on_each_driver};
 
 on_each_driver! {
     every_call_is_answered: 1,
     a_stranger_is_welcome_and_a_peer_gets_more: 1,
     whoever_means_somebody_else_is_refused: 1,
+    who_proves_nothing_is_refused: 1,
+    a_key_that_is_gone_ends_what_it_began: 1,
     large_messages_arrive_whole: 1,
     a_batch_that_is_too_large_is_refused_before_it_is_sent: 1,
     an_answer_that_is_too_large_ends_one_call: 1,
@@ -126,7 +130,7 @@ fn whoever_means_somebody_else_is_refused() -> Program {
             assert!(error.kind == kind && error.message.contains(words), "{error:?}");
             assert_eq!(error.advice, Advice::FixInput);
         }
-        let other = Pool::new(Identity::new([9; 16], 2), limits(), backoff());
+        let other = Pool::new(Identity::new([9; 16], 2, member()), limits(), backoff());
         other.set(1, server.local_addr());
         let error = other.peer(1).expect("known").raft(b""[..].into(), LONG).await.expect_err("another cluster");
         assert_eq!((error.kind, error.outcome), (ErrorKind::WrongCluster, Outcome::NothingDone), "{error}");
@@ -138,10 +142,70 @@ fn whoever_means_somebody_else_is_refused() -> Program {
     })
 }
 
+fn who_proves_nothing_is_refused() -> Program {
+    alone(|place| async move {
+        let (server, fake) = start(&place, limits());
+        let other =
+            |access: &str, secret: &str| Credential::Key { access: access.to_owned(), secret: secret.to_owned() };
+        let named = |name: &str| HelloRequest { key: name.to_owned(), ..client() };
+        let cases = [
+            ("no proof", client(), None),
+            ("no proof of a node", peer(), None),
+            ("another secret", client(), Some(other("KEY-ann", "guess"))),
+            ("an unknown key", named("KEY-eve"), Some(other("KEY-eve", "secret of ann"))),
+            ("no key", named(""), Some(other("", ""))),
+            ("a client's proof as a node", peer(), Some(key())),
+            ("a node of another cluster", peer(), Some(Credential::Member([6; 32]))),
+            ("a node as a client", client(), Some(member())),
+        ];
+        for (what, mut hello, credential) in cases {
+            let stranger = Stranger::connect(server.local_addr()).await;
+            let nonce = stranger.challenge().await;
+            credential.into_iter().for_each(|credential| credential.prove(&mut hello, &nonce));
+            let error = stranger.hello_as_it_is(&hello).await.err().expect(what);
+            assert_eq!((error.kind, &error.advice), (ErrorKind::Denied, &Advice::FixInput), "{what}: {error}");
+            // There is one try for each connection.
+            let again = stranger.hello(&client()).await.err().expect("hello comes once");
+            assert_eq!(again.kind, ErrorKind::BadInput, "{what}");
+        }
+        // What was overheard opens no other connection, and a proof needs a challenge.
+        let mut hello = client();
+        let first = Stranger::connect(server.local_addr()).await;
+        let nonce = first.challenge().await;
+        assert_eq!(first.challenge().await, nonce, "one for each connection");
+        key().prove(&mut hello, &nonce);
+        assert!(first.hello_as_it_is(&hello).await.is_ok());
+        for asks in [true, false] {
+            let second = Stranger::connect(server.local_addr()).await;
+            if asks {
+                assert_ne!(second.challenge().await, nonce);
+            }
+            assert_eq!(second.hello_as_it_is(&hello).await.err().expect("overheard").kind, ErrorKind::Denied);
+        }
+        assert_eq!(fake.asked.get(), 0);
+    })
+}
+
+fn a_key_that_is_gone_ends_what_it_began() -> Program {
+    alone(|place| async move {
+        let (server, fake) = start(&place, limits());
+        let pool = Pool::new(Identity::new(CLUSTER, 0, key()), limits(), backoff());
+        pool.set(1, server.local_addr());
+        let user = pool.peer(1).expect("known");
+        assert!(user.commit(put("a", b"x"), LONG).await.is_ok());
+        let consensus = user.raft(b"x"[..].into(), LONG).await.expect_err("consensus is between nodes");
+        assert_eq!(consensus.kind, ErrorKind::Unsupported, "{consensus}");
+        fake.is_key_gone.set(true);
+        let error = user.commit(put("a", b"x"), LONG).await.expect_err("the key is gone");
+        assert_eq!((error.kind, error.outcome), (ErrorKind::Denied, Outcome::NothingDone), "{error}");
+        assert_eq!(fake.asked.get(), 1);
+    })
+}
+
 fn large_messages_arrive_whole() -> Program {
     alone(|place| async move {
         let (server, _) = start(&place, Limits::default());
-        let pool = Pool::new(Identity::new(CLUSTER, 2), Limits::default(), backoff());
+        let pool = Pool::new(identity(2), Limits::default(), backoff());
         pool.set(1, server.local_addr());
         let peer = pool.peer(1).expect("known");
         for len in [0, 1, 4095, 70_000, 3 << 20, wire_max()] {
@@ -376,7 +440,7 @@ fn an_address_that_others_can_reach_is_refused() {
         let fake = Rc::new(Fake::default());
         let bind = |exposure| {
             let addr = "0.0.0.0:0".parse().expect("an address");
-            Server::bind(addr, exposure, Identity::new(CLUSTER, 1), Limits::default(), services(&fake))
+            Server::bind(addr, exposure, identity(1), Limits::default(), services(&fake))
         };
         let error = bind(Exposure::Loopback).err().expect("anyone could come");
         assert!(matches!(error, BindError::Exposed(_)) && error.to_string().contains("--insecure"), "{error}");

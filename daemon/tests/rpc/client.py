@@ -1,6 +1,8 @@
 """A client that knows the schema and docs/protocol.md and nothing else of Cairn. Arguments: the schema, the port."""
 
 import asyncio
+import hashlib
+import hmac
 import os
 import sys
 
@@ -8,6 +10,14 @@ import capnp
 
 cairn = capnp.load(sys.argv[1])
 PORT = int(sys.argv[2])
+
+
+ACCESS, SECRET = "KEY-ann", "secret of ann"
+
+
+def prove(nonce):
+    said = b"cairn hello 1" + nonce + b"\0" + bytes(16) + ACCESS.encode()
+    return hmac.new(SECRET.encode(), said, hashlib.sha256).digest()
 
 
 async def connect():
@@ -37,7 +47,12 @@ async def main():
     assert (answer.protocolMin, answer.protocolMax) == (1, 1), answer
 
     node = await connect()
-    answer = await node.hello(protocolMin=1, protocolMax=1, role="client", software="pycapnp")
+    answer = await node.hello(protocolMin=1, protocolMax=1, software="pycapnp")
+    assert answer.which() == "error" and answer.error.kind == "denied", answer
+
+    node = await connect()
+    proof = prove((await node.challenge()).nonce)
+    answer = await node.hello(protocolMin=1, protocolMax=1, role="client", software="pycapnp", key=ACCESS, proof=proof)
     assert answer.which() == "welcome", answer
     welcome = answer.welcome
     assert welcome.protocol == 1 and welcome.node == 1 and len(welcome.cluster) == 16, welcome

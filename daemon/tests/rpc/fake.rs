@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_daemon::rpc::{
-    Answering, Backoff, Caller, ControlService, Exposure, Identity, Limits, Pool, RaftService, Server, Services,
-    SlotService,
+    Answering, Backoff, Caller, Client, ControlService, Credential, Exposure, Identity, KeyService, Limits, Pool,
+    RaftService, Server, Services, SlotService,
 };
 use cairn_io::net::Stream;
 use cairn_io::task::{Class, JoinHandle, spawn};
@@ -23,6 +23,23 @@ use capnp_rpc::twoparty::VatNetwork;
 use crate::harness::Place;
 
 pub const CLUSTER: [u8; 16] = [7; 16];
+/// An access key and its secret.
+pub const KEY: (&str, &str) = ("KEY-ann", "secret of ann");
+
+/// A node of the cluster.
+pub fn identity(node: u64) -> Identity {
+    Identity::new(CLUSTER, node, member())
+}
+
+/// What nodes of the cluster know.
+pub fn member() -> Credential {
+    Credential::Member([5; 32])
+}
+
+/// What the user knows.
+pub fn key() -> Credential {
+    Credential::Key { access: KEY.0.to_owned(), secret: KEY.1.to_owned() }
+}
 
 /// What the node under test has seen and does.
 #[derive(Default)]
@@ -39,6 +56,8 @@ pub struct Fake {
     pub stalled: Cell<u32>,
     pub dropped: Cell<u32>,
     pub epoch: Cell<u64>,
+    /// The access key was removed.
+    pub is_key_gone: Cell<bool>,
 }
 
 struct Stall<'a>(&'a Fake);
@@ -78,6 +97,14 @@ impl Fake {
         let version = VersionId(objects.len() as u128 + 1);
         objects.insert(commit.key.clone(), (version, commit.content.clone()));
         Ok(Committed { version, heads: 1, ..Committed::default() })
+    }
+}
+
+impl KeyService for Fake {
+    fn client(&self, access: &str) -> Answer<Option<Client>> {
+        let is_there = access == KEY.0 && !self.is_key_gone.get();
+        let client = || Client { access: access.to_owned(), secret: KEY.1.to_owned(), user: "ann".to_owned() };
+        Ok(is_there.then(client))
     }
 }
 
@@ -177,9 +204,9 @@ impl ControlService for Fake {
     }
 }
 
-/// Shared by the three traits.
+/// Shared by the four traits.
 pub fn services(fake: &Rc<Fake>) -> Services {
-    Services { slots: fake.clone(), control: fake.clone(), raft: fake.clone() }
+    Services { keys: fake.clone(), slots: fake.clone(), control: fake.clone(), raft: fake.clone() }
 }
 
 /// Limits small and short enough to be met in a test.
@@ -202,7 +229,7 @@ pub fn backoff() -> Backoff {
 /// Node `node` at an address.
 pub fn start_at(addr: SocketAddr, node: u64, limits: Limits, services: Services) -> Server {
     let exposure = if addr.ip().is_loopback() { Exposure::Loopback } else { Exposure::Insecure };
-    Server::bind(addr, exposure, Identity::new(CLUSTER, node), limits, services).expect("a free port")
+    Server::bind(addr, exposure, identity(node), limits, services).expect("a free port")
 }
 
 /// Node 1 at any port.
@@ -213,7 +240,7 @@ pub fn start(place: &Place, limits: Limits) -> (Server, Rc<Fake>) {
 
 /// What node 2 calls others with.
 pub fn pool(server: &Server) -> Pool {
-    let pool = Pool::new(Identity::new(CLUSTER, 2), limits(), backoff());
+    let pool = Pool::new(identity(2), limits(), backoff());
     pool.set(1, server.local_addr());
     pool
 }
@@ -245,7 +272,20 @@ impl Stranger {
         Self { node, system }
     }
 
+    /// Says hello with the proof that its role asks for.
     pub async fn hello(&self, hello: &HelloRequest) -> Result<Guest, Error> {
+        let credential = if hello.role == Role::Peer { member() } else { key() };
+        let mut hello = hello.clone();
+        credential.prove(&mut hello, &self.challenge().await);
+        self.hello_as_it_is(&hello).await
+    }
+
+    pub async fn challenge(&self) -> [u8; 32] {
+        let asked = self.node.challenge_request().send().promise.await.expect("anyone may ask");
+        asked.get().expect("there").get_nonce().expect("there").try_into().expect("32 bytes")
+    }
+
+    pub async fn hello_as_it_is(&self, hello: &HelloRequest) -> Result<Guest, Error> {
         let mut call = self.node.hello_request();
         hello.write(call.get());
         let response = call.send().promise.await.expect("errors are data");
@@ -283,9 +323,10 @@ impl Guest {
 }
 
 pub fn client() -> HelloRequest {
-    HelloRequest { protocol_min: 1, protocol_max: 1, software: "stranger".to_owned(), ..HelloRequest::default() }
+    let (software, key) = ("stranger".to_owned(), KEY.0.to_owned());
+    HelloRequest { protocol_min: 1, protocol_max: 1, software, key, ..HelloRequest::default() }
 }
 
 pub fn peer() -> HelloRequest {
-    HelloRequest { cluster: Some(CLUSTER), role: Role::Peer, node: 3, ..client() }
+    HelloRequest { cluster: Some(CLUSTER), role: Role::Peer, node: 3, key: String::new(), ..client() }
 }

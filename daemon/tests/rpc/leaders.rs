@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use cairn_daemon::rpc::{Forwarding, Identity, Pool, Server, Services};
+use cairn_daemon::rpc::{Forwarding, Pool, Server, Services};
 use cairn_io::net::Stream;
 use cairn_io::time::Duration;
 use cairn_schema::*;
 
-use crate::fake::{CLUSTER, Fake, backoff, limits, pool, put, services, start_at};
+use crate::fake::{Fake, backoff, identity, limits, pool, put, services, start_at};
 use crate::harness::{Place, Program, alone, on_each_driver};
 
 on_each_driver! {
@@ -28,7 +28,7 @@ struct Node {
 
 fn start(place: &Place, node: u64) -> Node {
     let fake = Rc::new(Fake::default());
-    let pool = Rc::new(Pool::new(Identity::new(CLUSTER, node), limits(), backoff()));
+    let pool = Rc::new(Pool::new(identity(node), limits(), backoff()));
     let slots = Rc::new(Forwarding::new(Shared(fake.clone()), pool.clone()));
     let services = Services { slots: slots.clone(), control: slots, ..services(&fake) };
     Node { server: start_at(place.any_port(), node, limits(), services), fake, pool }

@@ -11,7 +11,7 @@ use cairn_io::time::{Duration, now, sleep, timeout};
 use cairn_schema::*;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fake::{CLUSTER, backoff, limits, start};
+use crate::fake::{backoff, identity, limits, start};
 use crate::harness::{Program, alone, on_each_driver};
 
 on_each_driver! {
@@ -96,7 +96,7 @@ impl Proxy {
 }
 
 fn through(proxy: &Proxy) -> Pool {
-    let pool = Pool::new(cairn_daemon::rpc::Identity::new(CLUSTER, 2), limits(), backoff());
+    let pool = Pool::new(identity(2), limits(), backoff());
     pool.set(1, proxy.listener.local_addr().expect("bound"));
     pool
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_daemon::lane::{Lane, Options as LaneOptions, Owner};
-use cairn_daemon::rpc::{Identity, Limits, Pool, Server, Services};
+use cairn_daemon::rpc::{Limits, Pool, Server, Services};
 use cairn_daemon::slot::{Options, SlotError, Slots, Transport, Unreachable};
 use cairn_io::fs::Dir;
 use cairn_io::log::Options as LogOptions;
@@ -20,7 +20,7 @@ use cairn_placement::NodeId;
 use futures_util::future::LocalBoxFuture;
 
 use crate::drivers::{Place, on_each_driver};
-use crate::fake::{self, CLUSTER, backoff};
+use crate::fake::{self, backoff, identity};
 
 on_each_driver!(
     a_group_survives_restarts_and_lost_indices,
@@ -148,7 +148,7 @@ impl Cluster {
 
     /// What a node calls those with that have begun to listen.
     fn pool(&self, at: usize) -> Pool {
-        let pool = Pool::new(Identity::new(CLUSTER, self.nodes[at].id), Limits::default(), backoff());
+        let pool = Pool::new(identity(self.nodes[at].id), Limits::default(), backoff());
         for other in self.nodes.iter().filter(|other| other.id != self.nodes[at].id) {
             other.addr.filter(|addr| addr.port() != 0).into_iter().for_each(|addr| pool.set(other.id, addr));
         }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_daemon::rpc::{Identity, Limits, Pool};
+use cairn_daemon::rpc::{Limits, Pool};
 use cairn_daemon::slot::Transport;
 use cairn_io::time::Duration;
 use cairn_schema::{ErrorKind, SnapshotRequest};
 
 use crate::drivers::{Place, on_each_driver};
-use crate::fake::{CLUSTER, backoff};
+use crate::fake::{backoff, identity};
 use crate::group::{Cluster, SLOT, ids};
 
 on_each_driver!(
@@ -83,7 +83,7 @@ async fn peers_speak_in_their_own_name(place: Place) {
     let cluster = begin(&place).await;
     cluster.propose("key=value").await;
     let addr = cluster.nodes[0].addr.expect("it listens");
-    let stranger = Rc::new(Pool::new(Identity::new(CLUSTER, 4), Limits::default(), backoff()));
+    let stranger = Rc::new(Pool::new(identity(4), Limits::default(), backoff()));
     let unknown = stranger.send(1, Bytes::new(), LONG).await.expect_err("nobody said where it is");
     assert!(unknown.reason.contains("isn't in this node's map"), "{unknown}");
     stranger.set(1, addr);

@@ -96,6 +96,8 @@ pub fn visit(visitor: &mut impl Visitor) {
         node: 2,
         expect: 3,
         software: "test 1.0".to_owned(),
+        key: "CAIRN1".to_owned(),
+        proof: Some([4; 32]),
     };
     visitor.visit("hello", hello);
     visitor.visit("hello of a stranger", HelloRequest::default());

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::time::Duration as RealDuration;
 
 use bytes::Bytes;
+use cairn_daemon::cluster::papers::read_secret;
 use cairn_daemon::cluster::{Ask, CONTROL, Calls, ClusterError, Freshness, Missed, wall_millis};
-use cairn_daemon::rpc::{Backoff, Identity, Limits, Pool};
+use cairn_daemon::rpc::{Backoff, Credential, Identity, Limits, Pool};
 use cairn_io::time::{Duration, sleep};
 use cairn_io::{Config, DriverChoice, rng, run_one};
 use cairn_meta::control::bucket::BucketSettings;
@@ -78,10 +79,13 @@ impl Trio {
         )
     }
 
+    /// Somebody who has the secret of a node's disk.
     fn identity(&self) -> Identity {
-        let text = std::fs::read_to_string(self.disks[0].path(0).join("cluster-secret")).expect("it is there");
-        let id = text.lines().find_map(|line| line.strip_prefix("cluster ")).expect("it names the cluster");
-        Identity::new(u128::from_str_radix(id, 16).expect("a number").to_be_bytes(), 99)
+        let disk = self.disks[0].path(0).to_str().expect("UTF-8").to_owned();
+        let config = Config { driver: DriverChoice::Monoio, ..Config::single() };
+        let read = run_one(&config, || async move { read_secret(&[disk]).await });
+        let secret = read.expect("it runs").expect("readable").expect("it is there");
+        Identity::new(secret.cluster.0.to_be_bytes(), 99, Credential::Member(secret.membership()))
     }
 }
 

@@ -12,8 +12,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_daemon::rpc::{
-    Answering, Backoff, Caller, ControlService, Exposure, Forwarding, Identity, Limits, Pool, RaftService, Server,
-    Services, SlotService,
+    Answering, Backoff, Caller, Client, ControlService, Credential, Exposure, Forwarding, Identity, KeyService, Limits,
+    Pool, RaftService, Server, Services, SlotService,
 };
 use cairn_io::rng;
 use cairn_io::sim::{FaultKind, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
@@ -81,7 +81,7 @@ impl Ledger {
         self.next.replace(self.next.get() + 1)
     }
 
-    fn take_effect(&self, caller: Caller, number: u64) {
+    fn take_effect(&self, caller: &Caller, number: u64) {
         *self.effects.borrow_mut().entry(number).or_default() += 1;
         if caller.remaining().is_zero() {
             self.complain(format!("call {number} was begun behind its deadline"));
@@ -135,6 +135,12 @@ fn unused<T>() -> Answering<'static, T> {
     Box::pin(async { Err(Error::new(ErrorKind::Unsupported, Advice::Stop, "not in this scenario")) })
 }
 
+impl KeyService for Service {
+    fn client(&self, _: &str) -> Answer<Option<Client>> {
+        Ok(None)
+    }
+}
+
 impl SlotService for Service {
     fn commit<'a>(&'a self, caller: Caller, request: &'a CommitRequest) -> Answering<'a, Vec<Answer<Committed>>> {
         Box::pin(async move {
@@ -144,7 +150,7 @@ impl SlotService for Service {
                 return Err(Error::new(ErrorKind::NotLeader, advice, "another one leads"));
             }
             for commit in &request.commits {
-                self.ledger.take_effect(caller, commit.bucket);
+                self.ledger.take_effect(&caller, commit.bucket);
             }
             sleep(millis(rng::next_u64() % 5)).await;
             Ok(request.commits.iter().map(|_| Ok(Committed::default())).collect())
@@ -163,7 +169,7 @@ impl SlotService for Service {
 impl RaftService for Service {
     fn batch<'a>(&'a self, caller: Caller, request: &'a RaftRequest) -> Answering<'a, Bytes> {
         Box::pin(async move {
-            self.ledger.take_effect(caller, number_of(&request.data));
+            self.ledger.take_effect(&caller, number_of(&request.data));
             // Some are slower than their callers wait.
             sleep(millis(rng::next_u64() % 40)).await;
             Ok(request.data.clone())
@@ -258,12 +264,13 @@ fn limits() -> Limits {
 
 async fn live(node: u64, ledger: Rc<Ledger>) {
     ledger.under_way.borrow_mut().remove(&node);
-    let identity = Identity::new(CLUSTER, node);
+    let identity = Identity::new(CLUSTER, node, Credential::Member([7; 32]));
     let backoff = Backoff { first: millis(10), max: millis(200) };
     let pool = Rc::new(Pool::new(identity.clone(), limits(), backoff));
     (1..=NODES).for_each(|other| pool.set(other, address(other)));
     let service = || Service { node, ledger: ledger.clone() };
     let services = Services {
+        keys: Rc::new(service()),
         slots: Rc::new(Forwarding::new(service(), pool.clone())),
         control: Rc::new(service()),
         raft: Rc::new(service()),

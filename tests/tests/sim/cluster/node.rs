@@ -4,7 +4,7 @@ use cairn_daemon::cluster::{Cluster, ClusterError, Freshness, Hub, Options, Peer
 use cairn_daemon::disks::{Disks, DisksError, Format, Hub as DiskHub, LaneState, Options as DiskOptions, Uid, format};
 use cairn_daemon::http::{Limits as HttpLimits, Server as HttpServer};
 use cairn_daemon::lane::Options as LaneOptions;
-use cairn_daemon::rpc::{Backoff, Exposure, Identity, Limits, Pool, Server, Services};
+use cairn_daemon::rpc::{Backoff, Credential, Exposure, Identity, Limits, Pool, Server, Services};
 use cairn_daemon::s3::access::document;
 use cairn_daemon::s3::{Gateway, Limits as GatewayLimits};
 use cairn_daemon::slot::Options as SlotOptions;
@@ -40,7 +40,7 @@ pub fn rpc_address(node: usize) -> std::net::SocketAddr {
 }
 
 pub fn identity(number: u64) -> Identity {
-    Identity::new(CLUSTER.to_be_bytes(), number)
+    Identity::new(CLUSTER.to_be_bytes(), number, Credential::Member([9; 32]))
 }
 
 pub fn key_name(key: u64) -> String {
@@ -85,7 +85,8 @@ impl Life {
         let options = self.options();
         let cluster = Cluster::start(&self.hub, disks.clone(), pool, peers, &options).map_err(text)?;
         let nobody = Rc::new(cairn_daemon::node::NoClients);
-        let services = Services { slots: nobody.clone(), control: nobody, raft: Rc::new(cluster.clone()) };
+        let services =
+            Services { keys: nobody.clone(), slots: nobody.clone(), control: nobody, raft: Rc::new(cluster.clone()) };
         let server =
             Server::bind(rpc_address(self.node), Exposure::Insecure, identity(me), Limits::default(), services);
         let server = server.map_err(text)?;
