@@ -73,7 +73,7 @@ const pageMax :UInt32 = 1000;
 # Entries of one page of a listing.
 
 const hopsMax :UInt8 = 3;
-# How often a request may be forwarded, see CallInfo.hops.
+# How often a request may be sent on, see CallInfo.hops.
 
 # ---------------------------------------------------------------------------------------------------- Saying hello
 
@@ -176,8 +176,7 @@ struct CallInfo {
   # the node drops the work and answers `deadlinePassed`. 0: the node's default, 30 s. More than 10 minutes is cut to that.
 
   hops @1 :UInt8;
-  # How often the request was forwarded already: 0 from a client. Whoever forwards adds one; one that arrives with hopsMax
-  # is served here or not at all.
+  # How often the request was sent on already: 0 from a client. More than hopsMax is refused.
 
   trace @2 :UInt64;
   # A number of the caller's choice that comes back in logs, along all hops. 0: none.
@@ -222,15 +221,15 @@ enum Outcome {
 enum ErrorKind {
   internal @0;           # A defect or a failed disk of the node; its log says more.
   badInput @1;           # See Error.field.
-  unsupported @2;        # This node is older than the request, or the role may not call this.
+  unsupported @2;        # This node is older than the request, the role may not call this, or it isn't served yet.
   incompatible @3;       # No common protocol.
   wrongCluster @4;
   wrongNode @5;
   slowDown @6;           # A limit of load. Nothing was done.
   deadlinePassed @7;
-  notLeader @8;          # The slot is led elsewhere, and this node would not or could not forward.
+  notLeader @8;          # The slot is led elsewhere. Nodes tell each other; for a client they find the leader.
   noLeader @9;           # Nobody leads the slot now: an election, or a lost majority.
-  preconditionFailed @10; # A condition doesn't hold.
+  preconditionFailed @10; # A condition doesn't hold; a bucket to be removed isn't empty.
   notFound @11;          # A bucket, an upload, an exact version that isn't there.
   tooMany @12;           # A cap per key was reached: heads or history.
   stale @13;             # What the request builds on is outdated: an epoch, a cursor.
@@ -317,13 +316,16 @@ struct Content {
   # Of the payload, in bytes.
   lock @2 :Lock;
   etag @3 :Text;
-  # Without quotes.
+  # Without quotes: visible ASCII. Empty in a commit: the node makes it as S3 does, the MD5 of the bytes.
   checksums @4 :List(Checksum);
+  # In a commit: checked, and kept.
   headers @5 :List(Pair);
-  # Content-Type, Cache-Control and such, as they were given.
+  # Those that S3 keeps with an object: content-type, cache-control, content-disposition, content-encoding, content-language,
+  # expires, x-amz-website-redirect-location. Each at most once, in small letters when they are read.
   metadata @6 :List(Pair);
-  # The user's: names without "x-amz-meta-".
+  # The user's: names without "x-amz-meta-", in small letters, fit for a header of HTTP, as are the values. Each at most once.
   tags @7 :List(Pair);
+  # At most 10, of S3's lengths.
   expires @8 :UInt64;
   # When a tombstone replaces it; 0: never.
   payload :union {
@@ -332,7 +334,7 @@ struct Content {
     inline @10 :Data;
     # As long as `size` says.
     chunks @11 :List(Chunk);
-    # In order; their sizes add up to `size`.
+    # In order; their sizes add up to `size`. Only in answers, as long as chunks can't be sent by RPC: in a commit, `unsupported`.
     parts @12 :VersionId;
     # The parts of this multipart upload, in their order. Only in answers: completing an upload makes it.
   }
@@ -374,8 +376,8 @@ struct Version {
 # ---------------------------------------------------------------------------------------------------------- Slots
 
 interface Slots {
-  # Objects. Any node takes any request: the slot of a key is found by the node, and the request forwarded to its leader.
-  # A client that knows the map saves the hop; see docs/placement.md for the hash.
+  # Objects, with the rights that the user of the access key has by S3. Any node takes any request: it finds the slot of a key
+  # and the slot's leader.
 
   commit @0 CommitRequest -> CommitResponse;
   # Adds versions. Linearizable per key, except what is answered as provisional.
@@ -394,8 +396,8 @@ struct Commit {
 
   idempotency @2 :Data;
   # 16 bytes that the client draws at random, the same for each repetition: the commit has one effect, and each
-  # repetition is told the same. Empty: none, and a commit whose outcome is unknown must not simply be repeated. Remembered
-  # for at least an hour.
+  # repetition is told the same. Empty: none, and a commit whose outcome is unknown must not simply be repeated. It counts for
+  # this user and key alone. A slot remembers its last 1024, and up to 65536 that are younger than 15 minutes.
 
   mode :union {
     overwrite @3 :Void;
@@ -411,7 +413,7 @@ struct Commit {
     # Replaces all of these: two or more.
 
     import @7 :Import;
-    # A version that was made elsewhere, provisionally. Nodes use it; each id takes effect once.
+    # A version that was made elsewhere, provisionally. For nodes: a client is told `unsupported`.
   }
 
   content @8 :Content;
@@ -446,8 +448,8 @@ struct Import {
 struct CommitRequest {
   call @0 :CallInfo;
   commits @1 :List(Commit);
-  # 1 to commitsMax, all of one slot. They are decided in order, each for itself, and made durable together. One commit
-  # is always of one slot, so a client that doesn't know the hash sends one at a time.
+  # 1 to commitsMax, of any buckets and keys. Each is decided for itself, those of one key in their order; all are durable
+  # when they are answered. They are no transaction: behind a deadline, some may have been carried out.
 }
 
 struct CommitResponse {
@@ -472,7 +474,7 @@ struct Committed {
   state @1 :VersionState;
   effect @2 :Effect;
   repeated @3 :Bool;
-  # The idempotency key had been seen: this is what the first one was answered.
+  # The idempotency key had been seen: this is what the first one was answered. False may also mean that the node can't tell.
   heads @4 :UInt32;
   # Heads of the key now. More than one is a conflict, until somebody merges.
 }
@@ -492,14 +494,13 @@ struct ReadRequest {
   key @2 :Text;
   mode :union {
     preferred @3 :Void;
-    # The preferred head as the slot's leader knows it. Without a leader, and if the bucket allows it: what this node
-    # has, marked by its state and `fromLeader`.
+    # The preferred head as the slot's leader knows it.
     confirmedOnly @4 :Void;
     # The preferred confirmed head, or an error.
     provisionalAllowed @5 :Void;
-    # What this node has itself, provisional versions included, without asking anyone. May be old.
+    # What this node has itself, or, if it has no part in the slot, another: without asking whether it is the latest.
     version @6 :VersionId;
-    # Exactly this one, from whoever has it.
+    # Exactly this one.
     at @7 :UInt64;
     # The preferred head at that time.
     nullVersion @8 :Void;
@@ -556,7 +557,7 @@ struct ListRequest {
     bucketWide @8 :Void;
     # The node asks all slots and merges.
     slot @9 :UInt32;
-    # Only this one. Nodes use it among themselves.
+    # Only this one. Not served yet.
   }
 }
 
@@ -580,7 +581,7 @@ struct Entry {
   union {
     prefix @1 :Void;
     version @2 :Version;
-    # Without payload.
+    # Its id, kind, size, etag, when it was modified, and of which sort it is; nothing else.
     upload @3 :Upload;
   }
 }
@@ -658,7 +659,7 @@ struct SnapshotResponse {
 # -------------------------------------------------------------------------------------------------------- Control
 
 interface Control {
-  # The cluster map and what changes it.
+  # The cluster map and what changes it. A user sees the buckets that it owns or may list, and changes what it owns.
 
   map @0 MapRequest -> MapResponse;
   # The map as this node has it.
@@ -667,7 +668,7 @@ interface Control {
   # As `map`, but waits for an epoch above `have`, up to the deadline; then `unchanged`. One at a time per connection.
 
   propose @2 ProposeRequest -> ProposeResponse;
-  # One change. Any node takes it and forwards it to the control leader.
+  # One change. Any node takes it and finds control's leader.
 }
 
 struct MapRequest {
@@ -695,7 +696,7 @@ struct ClusterMap {
   addresses @3 :List(NodeRef);
   # Where each node answers RPC. At most mapMax.
   buckets @4 :List(Bucket);
-  # At most mapMax.
+  # At most mapMax. Those that the user may see.
 }
 
 struct Bucket {
@@ -703,7 +704,7 @@ struct Bucket {
   # Never reused.
   name @1 :Text;
   policy @2 :Text;
-  # Name of a policy of the map; empty: the cluster's own.
+  # Name of a policy of the map; empty: the cluster's own, and the only one yet.
   offline @3 :Offline;
 }
 
@@ -717,18 +718,20 @@ enum Offline {
 struct ProposeRequest {
   call @0 :CallInfo;
   idempotency @1 :Data;
-  # As in Commit.
+  # As in Commit, for this user. Removing a bucket needs none: when it is gone, it is `notFound`.
   epoch @2 :UInt64;
-  # The epoch the change builds on: `stale` if it is another one by then. 0: whichever.
+  # The epoch the change builds on: `stale` if the bucket was changed after it. 0: whichever.
   change :union {
     createBucket @3 :Bucket;
-    # Its id is 0 here and drawn by the leader.
+    # Its id is 0 here and drawn by the leader. It belongs to the user.
     updateBucket @4 :Bucket;
+    # Of that id. The name is the one it has, or empty.
     removeBucket @5 :UInt64;
-    # Only an empty one.
+    # Only an empty one. Uploads that aren't completed are aborted.
     setPlacement @6 :Text;
-    # The whole map file, see ClusterMap.placement.
+    # The whole map file, see ClusterMap.placement. Not served yet.
     setAddress @7 :NodeRef;
+    # Not served yet.
   }
 }
 

@@ -68,7 +68,8 @@ def own_node(cairn: pathlib.Path):
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         log = pathlib.Path(home, "log")
-        words = [cairn, "serve", "--data", f"{home}/disk", "--listen-s3", f"127.0.0.1:{port}", "--listen-management", "off"]
+        words = [cairn, "serve", "--data", f"{home}/disk", "--listen-s3", f"127.0.0.1:{port}", "--listen-management", "off",
+                 "--listen-rpc", "off"]
         with log.open("wb") as out, subprocess.Popen(words, stderr=out) as process:
             try:
                 wait_for(port, process, log)

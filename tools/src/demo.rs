@@ -98,6 +98,7 @@ impl Args {
             flag("data", &data),
             flag("listen.s3", &format!("127.0.0.1:{port}")),
             flag("listen.management", "127.0.0.1:0"),
+            flag("listen.rpc", "127.0.0.1:0"),
             flag("memory", "512MiB"),
             flag("log.level", "warn"),
         ];

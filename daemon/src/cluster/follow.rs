@@ -94,6 +94,7 @@ impl Core {
     fn take(&self, map: Map) {
         if map.epoch > self.map.borrow().epoch {
             self.map.replace(Rc::new(map));
+            self.map_bell.ring();
         }
     }
 

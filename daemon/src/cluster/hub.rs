@@ -65,6 +65,8 @@ pub struct Core {
     pub seal: Seal,
     pub map: RefCell<Rc<Map>>,
     pub turns: Turns,
+    /// Rung when there is another.
+    pub map_bell: Bell,
     /// Other nodes.
     pub peers: Peers,
     /// Where the node's slots are; empty until that is known.
@@ -102,6 +104,7 @@ impl Core {
             seal,
             map: RefCell::default(),
             turns: Turns::default(),
+            map_bell: Bell::default(),
             peers,
             routes: RefCell::default(),
             leaders: RefCell::default(),

@@ -91,6 +91,11 @@ impl Cluster {
         self.core().map.borrow().clone()
     }
 
+    /// Is there when this core has another map than when it was asked for.
+    pub fn map_changed(&self) -> impl Future<Output = ()> + '_ {
+        self.core().map_bell.rung()
+    }
+
     /// Has every core of this node know all that control answered before this was called, as what other nodes change comes a
     /// little later by itself.
     ///

@@ -19,8 +19,8 @@ use cairn_placement::NodeId;
 use tracing::{info, warn};
 
 use super::NodeError;
-use super::clients::NoClients;
 use super::crew::Crew;
+use crate::clients::Clients;
 use crate::cluster::papers::{self, SECRET, Secret};
 use crate::cluster::{ADMIN, Cluster, ClusterError, Hub, NewKey, Options, PeerAddress, Peers};
 use crate::config::{Config, Sources};
@@ -46,8 +46,8 @@ pub struct Joining {
     peers: Vec<(u64, SocketAddr)>,
     slot: SlotOptions,
     slots: u32,
-    /// Where other nodes reach this one, if there are others.
-    rpc: Option<SocketAddr>,
+    /// Where RPC listens, the port filled in.
+    pub rpc: Option<SocketAddr>,
     exposure: Exposure,
     /// Where S3 listens, the port filled in.
     pub s3: Option<SocketAddr>,
@@ -90,18 +90,14 @@ impl Joining {
             body_bytes: usize::try_from(config.memory() / BODIES_SHARE / cores as u64).unwrap_or(usize::MAX),
             ..S3Limits::default()
         };
-        let rpc = match config.listen_rpc().filter(|_| !peers.is_empty()) {
-            Some(address) => Some(claim_address("rpc", address)?),
-            None if peers.is_empty() => None,
-            None => {
-                let message = "cluster.peers names other nodes, and listen.rpc is off: they must reach this one";
-                return Err(NodeError::NotStarted(message.to_owned()));
-            }
-        };
+        if config.listen_rpc().is_none() && !peers.is_empty() {
+            let message = "cluster.peers names other nodes, and listen.rpc is off: they must reach this one";
+            return Err(NodeError::NotStarted(message.to_owned()));
+        }
         let exposure = if config.is_insecure() { Exposure::Insecure } else { Exposure::Loopback };
         let (node, slot) = (NodeId(node), SlotOptions::default());
         let slots = config.slots().unwrap_or(SLOTS);
-        Ok(Self { node, secret, peers, slot, slots, rpc, exposure, s3: None, s3_limits })
+        Ok(Self { node, secret, peers, slot, slots, rpc: None, exposure, s3: None, s3_limits })
     }
 
     /// How others are reached.
@@ -179,18 +175,17 @@ impl Member {
     /// If this core has begun already.
     pub fn start(hub: &Hub, disks: Disks, joining: &Joining) -> Result<Self, NodeError> {
         let options = joining.options();
-        if joining.peers.is_empty() {
-            let (transport, peers) = (Rc::new(Nobody), Peers::none(joining.node));
-            let cluster =
-                Cluster::start(hub, disks, transport, peers, &options).map_err(|error| not_started(&error))?;
-            return Ok(Self { cluster, s3: None, s3_address: None, rpc: None });
-        }
-        let pool = Rc::new(Pool::new(joining.identity(), RpcLimits::default(), BACKOFF));
-        for (node, address) in joining.peers.iter().filter(|(node, _)| *node != joining.node.0) {
-            pool.set(*node, *address);
-        }
-        let peers = Peers { list: joining.peer_list(), calls: pool.clone() };
-        let cluster = Cluster::start(hub, disks, pool, peers, &options).map_err(|error| not_started(&error))?;
+        let cluster = if joining.peers.is_empty() {
+            Cluster::start(hub, disks, Rc::new(Nobody), Peers::none(joining.node), &options)
+        } else {
+            let pool = Rc::new(Pool::new(joining.identity(), RpcLimits::default(), BACKOFF));
+            for (node, address) in joining.peers.iter().filter(|(node, _)| *node != joining.node.0) {
+                pool.set(*node, *address);
+            }
+            let peers = Peers { list: joining.peer_list(), calls: pool.clone() };
+            Cluster::start(hub, disks, pool, peers, &options)
+        };
+        let cluster = cluster.map_err(|error| not_started(&error))?;
         let mut member = Self { cluster, s3: None, s3_address: None, rpc: None };
         member.serve_rpc(joining)?;
         Ok(member)
@@ -198,12 +193,9 @@ impl Member {
 
     fn serve_rpc(&mut self, joining: &Joining) -> Result<(), NodeError> {
         let Some(address) = joining.rpc else { return Ok(()) };
-        let services = Services {
-            keys: Rc::new(NoClients),
-            slots: Rc::new(NoClients),
-            control: Rc::new(NoClients),
-            raft: Rc::new(self.cluster.clone()),
-        };
+        let clients = Rc::new(Clients::new(self.cluster.clone()));
+        let raft = Rc::new(self.cluster.clone());
+        let services = Services { keys: clients.clone(), slots: clients.clone(), control: clients, raft };
         let server = RpcServer::bind(address, joining.exposure, joining.identity(), RpcLimits::default(), services);
         self.rpc = Some(server.map_err(|error| NodeError::NotStarted(error.to_string()))?);
         if here().index() == 0 {

@@ -11,7 +11,6 @@
 //! A core that panics takes the node with it: what is durable is on disk, and half a node helps nobody. Invariant: when a
 //! node that was ready ends without an error, every lane's index was committed.
 
-mod clients;
 mod crew;
 mod desk;
 mod member;
@@ -43,7 +42,6 @@ use crate::lane::Options as LaneOptions;
 use crate::manage::Management;
 use crate::manage::token::Token;
 use crate::trace;
-pub use clients::NoClients;
 pub use crew::Budgets;
 use crew::Crew;
 use desk::Desk;
@@ -306,6 +304,9 @@ impl Shared {
         let config = &self.plan.config;
         let mut joining = Joining::find(config, status, self.plan.cores).await?;
         joining = (self.plan.joining)(joining);
+        if let Some(address) = config.listen_rpc() {
+            joining.rpc = Some(claim_address("rpc", address)?);
+        }
         let mut member = Member::start(&self.cluster, disks.clone(), &joining)?;
         if let Some(address) = config.listen_s3() {
             joining.s3 = Some(claim_address("s3", address)?);

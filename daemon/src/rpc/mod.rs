@@ -10,7 +10,7 @@
 //!            bytes                      messages                        calls
 //!   Stream ─▶ frame ─▶ network (traffic: what is under way) ─▶ capnp-rpc ─▶ serve ─▶ service traits
 //!                                                                  ▲
-//!                                          pool ─▶ peer ───────────┘           forward: a service that asks the leader
+//!                                          pool ─▶ peer ───────────┘
 //! ```
 //!
 //! Invariants:
@@ -19,7 +19,6 @@
 //! - Each call is answered at most once, with a result or an error that says what to do; a panic ends one call.
 //! - A request whose deadline has passed is not worked on.
 
-mod forward;
 mod frame;
 mod limits;
 mod network;
@@ -31,7 +30,6 @@ mod server;
 pub mod service;
 mod traffic;
 
-pub use forward::Forwarding;
 pub use limits::Limits;
 pub use peer::Peer;
 pub use pool::{Backoff, Pool};

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use cairn_io::time::{self, Duration, Instant};
 use cairn_schema::{
-    Answer, Applied, CallInfo, CommitRequest, Committed, ListRequest, MapRequest, MapUpdate, Page, ProposeRequest,
-    RaftRequest, ReadRequest, ReadResult, Role, SlotRequest, SnapshotProgress, SnapshotRequest,
+    Answer, Applied, CommitRequest, Committed, ListRequest, MapRequest, MapUpdate, Page, ProposeRequest, RaftRequest,
+    ReadRequest, ReadResult, Role, SlotRequest, SnapshotProgress, SnapshotRequest,
 };
 use futures_util::future::LocalBoxFuture;
 
@@ -54,11 +54,6 @@ impl Caller {
     /// How long it still waits.
     pub fn remaining(&self) -> Duration {
         self.deadline.since(time::now())
-    }
-
-    /// What a request says that is sent on for this caller.
-    pub fn info(&self) -> CallInfo {
-        CallInfo { deadline_ms: super::limits::millis(self.remaining()), hops: self.hops, trace: self.trace }
     }
 }
 

@@ -281,7 +281,8 @@ pub fn which(text: &str) -> Result<Which> {
     Ok(Which::Id(id))
 }
 
-fn name_of(which: Which) -> String {
+/// A version as a request names it.
+pub fn name_of(which: Which) -> String {
     match which {
         Which::Null => "null".to_owned(),
         Which::Preferred => String::new(),

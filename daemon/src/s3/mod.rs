@@ -15,10 +15,11 @@
 
 pub mod access;
 pub mod answer;
+pub(crate) mod asker;
 mod auth;
 mod body;
 mod bucket;
-mod call;
+pub(crate) mod call;
 mod data;
 mod date;
 mod dispatch;
@@ -26,7 +27,7 @@ pub mod error;
 pub mod expire;
 #[cfg(test)]
 mod fuzz;
-mod hash;
+pub(crate) mod hash;
 mod head;
 mod headers;
 mod list;

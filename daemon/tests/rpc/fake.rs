@@ -46,12 +46,8 @@ pub fn key() -> Credential {
 pub struct Fake {
     /// The version and content of each key.
     pub objects: RefCell<BTreeMap<String, (VersionId, Content)>>,
-    /// Whom it names as the leader instead of answering.
-    pub leader: RefCell<Option<NodeRef>>,
     /// Commits that it was asked for.
     pub asked: Cell<u32>,
-    /// Hops of the last one.
-    pub hops: Cell<u8>,
     /// Calls that began to stall, and those that were dropped in it.
     pub stalled: Cell<u32>,
     pub dropped: Cell<u32>,
@@ -69,19 +65,6 @@ impl Drop for Stall<'_> {
 }
 
 impl Fake {
-    fn lead<T>(&self) -> Answer<T>
-    where
-        T: Default,
-    {
-        match &*self.leader.borrow() {
-            None => Ok(T::default()),
-            Some(leader) => {
-                let message = format!("node {} leads the slot", leader.node);
-                Err(Error::new(ErrorKind::NotLeader, Advice::GoTo(leader.clone()), message))
-            }
-        }
-    }
-
     async fn stall(&self) {
         self.stalled.set(self.stalled.get() + 1);
         let _dropped = Stall(self);
@@ -109,13 +92,9 @@ impl KeyService for Fake {
 }
 
 impl SlotService for Fake {
-    fn commit<'a>(&'a self, caller: Caller, request: &'a CommitRequest) -> Answering<'a, Vec<Answer<Committed>>> {
+    fn commit<'a>(&'a self, _: Caller, request: &'a CommitRequest) -> Answering<'a, Vec<Answer<Committed>>> {
         self.asked.set(self.asked.get() + 1);
-        self.hops.set(caller.hops);
-        Box::pin(async move {
-            self.lead::<()>()?;
-            Ok(request.commits.iter().map(|commit| self.put(commit)).collect())
-        })
+        Box::pin(async move { Ok(request.commits.iter().map(|commit| self.put(commit)).collect()) })
     }
 
     fn read<'a>(&'a self, _: Caller, request: &'a ReadRequest) -> Answering<'a, ReadResult> {
@@ -196,7 +175,6 @@ impl ControlService for Fake {
 
     fn propose<'a>(&'a self, _: Caller, request: &'a ProposeRequest) -> Answering<'a, Applied> {
         Box::pin(async move {
-            self.lead::<()>()?;
             self.epoch.set(self.epoch.get() + 1);
             let bucket = u64::from(matches!(request.change, Change::CreateBucket(_)));
             Ok(Applied { epoch: self.epoch.get(), bucket })

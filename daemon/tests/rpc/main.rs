@@ -12,6 +12,5 @@ mod fake;
 #[path = "../../../io/tests/conformance/harness.rs"]
 mod harness;
 mod hostile;
-mod leaders;
 mod peers;
 mod python;

@@ -94,6 +94,11 @@ impl Context {
         self.0.iter().all(|(actor, seen)| other.0.get(actor).is_some_and(|more| seen.is_within(more)))
     }
 
+    /// Of each actor: all its numbers from 1 up to one, and single ones above, which rise.
+    pub fn seen(&self) -> impl Iterator<Item = (Actor, u64, impl Iterator<Item = u64>)> {
+        self.0.iter().map(|(actor, seen)| (*actor, seen.up_to, seen.beyond.iter().copied()))
+    }
+
     /// How many actors it knows of: each outage in which a key was written adds one.
     pub fn actors(&self) -> usize {
         self.0.len()

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
+use std::process::Output;
 use std::rc::Rc;
 use std::time::Duration as RealDuration;
 
@@ -26,14 +27,14 @@ use crate::node::{Disks, Node, err, run};
 const SLOTS: u32 = 8;
 
 /// Three nodes and where they answer RPC.
-struct Trio {
+pub struct Trio {
     disks: Vec<Disks>,
-    nodes: Vec<Option<Node>>,
-    peers: Vec<SocketAddr>,
+    pub nodes: Vec<Option<Node>>,
+    pub peers: Vec<SocketAddr>,
 }
 
 impl Trio {
-    fn start() -> Self {
+    pub fn start() -> Self {
         // Taken all at once, so that they differ; free again when the nodes want them.
         let taken: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
         let peers: Vec<SocketAddr> = taken.iter().map(|taken| taken.local_addr().expect("it is bound")).collect();
@@ -77,6 +78,12 @@ impl Trio {
             &self.disks[node],
             &["--cluster-slots", "8", "--cluster-node", &number, "--cluster-peers", &peers, "--listen-rpc", &at],
         )
+    }
+
+    /// `cairn key`, of a node that runs.
+    pub fn key(&self, node: usize, more: &[&str]) -> Output {
+        let (at, data) = (self.nodes[node].as_ref().expect("it runs").addr.to_string(), self.disks[node].data());
+        run(&[&["key"], more, &["--at", &at, "--data", &data]].concat())
     }
 
     /// Somebody who has the secret of a node's disk.
@@ -216,10 +223,7 @@ fn one_of_fifty_writers_is_first_whoever_is_killed_or_stands_still() {
         }
     }
     // Whatever node is asked, it is one cluster.
-    let key = |node: usize, more: &[&str]| {
-        let (at, data) = (trio.nodes[node].as_ref().expect("it runs").addr.to_string(), trio.disks[node].data());
-        run(&[&["key"], more, &["--at", &at, "--data", &data]].concat())
-    };
+    let key = |node: usize, more: &[&str]| trio.key(node, more);
     for node in 0..3 {
         trio.nodes[node].as_ref().expect("it runs").until_status("it is ready", |status| status["state"] == "ready");
         let made = key(node, &["create", &format!("user-{node}")]);

@@ -183,7 +183,19 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let data = disks.data();
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
     let port = port.to_string();
-    let args = ["serve", "--data", &data, "--listen-management", &port, "--listen-s3", "off", "--log-level", "debug"];
+    let args = [
+        "serve",
+        "--data",
+        &data,
+        "--listen-management",
+        &port,
+        "--listen-s3",
+        "off",
+        "--listen-rpc",
+        "off",
+        "--log-level",
+        "debug",
+    ];
     // A pipe that is never emptied.
     let mut child = cairn(&args).stderr(std::process::Stdio::piped()).spawn().expect("it is built");
     let mut stream = (0..600)

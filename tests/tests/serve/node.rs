@@ -91,7 +91,8 @@ impl Node {
         let data = disks.data();
         let free = "127.0.0.1:0";
         let usual = ["serve", "--data", &data, "--cores", "2", "--listen-management", free, "--listen-s3", free];
-        let mut child = cairn(&[&usual, more].concat()).stderr(Stdio::piped()).spawn().expect("it is built");
+        let rpc: &[&str] = if more.contains(&"--listen-rpc") { &[] } else { &["--listen-rpc", free] };
+        let mut child = cairn(&[&usual, rpc, more].concat()).stderr(Stdio::piped()).spawn().expect("it is built");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let (send, lines) = channel();
         std::thread::spawn(move || {

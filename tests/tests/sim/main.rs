@@ -3,6 +3,8 @@
 //!
 //! `CAIRN_SIM_SEEDS` says how many seeds each test takes, `CAIRN_SIM_FROM` which comes first; `CAIRN_SIM_SEED` takes
 //! just that one and tells all about it. `CAIRN_SIM_SHRINK_RUNS` says how many runs a failing plan may take to be made smaller.
+// NOTE: from a client of a node down to a write of its log, futures nest deeper than the usual 128.
+#![recursion_limit = "256"]
 
 // NOTE: as in the daemon, futures nest deeper than the usual 128.
 #![recursion_limit = "256"]

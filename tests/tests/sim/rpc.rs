@@ -1,4 +1,4 @@
-//! Three nodes that call each other and forward what another one leads, while connections break, stall and come back, and
+//! Three nodes that call each other, also those that lead nothing, while connections break, stall and come back, and
 //! nodes crash and pause.
 //!
 //! Promised: a call takes effect at most once; one that was answered well took effect once, with what was sent; one of which
@@ -12,8 +12,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_daemon::rpc::{
-    Answering, Backoff, Caller, Client, ControlService, Credential, Exposure, Forwarding, Identity, KeyService, Limits,
-    Pool, RaftService, Server, Services, SlotService,
+    Answering, Backoff, Caller, Client, ControlService, Credential, Exposure, Identity, KeyService, Limits, Pool,
+    RaftService, Server, Services, SlotService,
 };
 use cairn_io::rng;
 use cairn_io::sim::{FaultKind, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
@@ -271,7 +271,7 @@ async fn live(node: u64, ledger: Rc<Ledger>) {
     let service = || Service { node, ledger: ledger.clone() };
     let services = Services {
         keys: Rc::new(service()),
-        slots: Rc::new(Forwarding::new(service(), pool.clone())),
+        slots: Rc::new(service()),
         control: Rc::new(service()),
         raft: Rc::new(service()),
     };

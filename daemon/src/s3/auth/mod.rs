@@ -55,6 +55,8 @@ pub enum Version {
     Old,
     /// 4.
     New,
+    /// Not at all: the hello of its connection proved who it is.
+    Hello,
 }
 
 impl Version {
@@ -63,6 +65,7 @@ impl Version {
         match self {
             Self::Old => "AWS",
             Self::New => "AWS4-HMAC-SHA256",
+            Self::Hello => "CAIRN-HELLO-1",
         }
     }
 }

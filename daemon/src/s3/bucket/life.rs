@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use s3s::dto::{BucketLocationConstraint, CreateBucketConfiguration};
 
 use super::document;
-use crate::cluster::{ClusterError, Deleted, new_token};
+use crate::cluster::{ClusterError, Deleted, Map, new_token};
 use crate::s3::access::acl::{Acl, Permission, owner};
 use crate::s3::access::document as named;
 use crate::s3::answer::Answer;
@@ -86,10 +86,7 @@ pub async fn create(call: &Call, body: &mut Body) -> Result<Answer> {
         }
         settings.documents.push((named::ACL.to_owned(), acl.text()));
     }
-    let own = |map: &crate::cluster::Map| map.buckets.iter().filter(|(_, record)| record.owner == *owner).count();
-    if own(&call.map()) >= BUCKETS_MAX {
-        return Err(Code::TooManyBuckets.into());
-    }
+    check_count(&call.map(), owner)?;
     let create = CreateBucket { name: name.to_owned(), owner: owner.clone(), settings: settings.clone() };
     match call.cluster().control(owner, Some(new_token()), Command::CreateBucket(create)).await {
         Err(ClusterError::ControlRefused(Refusal::BucketExists { owner: other, .. })) if other == *owner => {
@@ -98,6 +95,15 @@ pub async fn create(call: &Call, body: &mut Body) -> Result<Answer> {
         Err(error) => Err(S3Error::from(error).with("BucketName", name)),
         Ok(_) => Ok(Answer::ok().with("location", format!("/{name}"))),
     }
+}
+
+/// Whether a user may have one more bucket.
+///
+/// # Errors
+/// `TooManyBuckets` if not.
+pub fn check_count(map: &Map, owner: &str) -> Result<()> {
+    let own = map.buckets.iter().filter(|(_, record)| record.owner == *owner).count();
+    if own >= BUCKETS_MAX { Err(Code::TooManyBuckets.into()) } else { Ok(()) }
 }
 
 /// To its owner a bucket that is there already is as good as a new one where clients expect that: in the first region.

@@ -16,7 +16,7 @@ use super::call::Call;
 use super::error::Result;
 use super::object::Checks;
 
-pub use life::{create, delete, head, list, location};
+pub use life::{check_count, create, delete, head, list, location};
 pub use lifecycle::{DOCUMENT as LIFECYCLE, delete as delete_lifecycle, get as get_lifecycle, put as put_lifecycle};
 pub use lock::{get as get_lock, put as put_lock};
 pub use setting::{

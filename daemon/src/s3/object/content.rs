@@ -20,9 +20,15 @@ const REPEATED: [&str; 6] = [
 ];
 /// Of objects whose writer says nothing.
 const TYPE_DEFAULT: &str = "binary/octet-stream";
-const META: &str = "x-amz-meta-";
+/// Begins the headers of metadata.
+pub const META: &str = "x-amz-meta-";
 /// Classes of storage that S3 knows. Here there is one.
 const CLASSES: [&str; 2] = ["STANDARD", "REDUCED_REDUNDANCY"];
+
+/// Whether a header, in small letters, is kept with an object.
+pub fn is_kept(name: &str) -> bool {
+    name == "content-type" || REPEATED.contains(&name)
+}
 
 /// Headers and metadata as a request states them.
 ///

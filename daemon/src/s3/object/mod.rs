@@ -17,7 +17,7 @@ pub use acl::{get_acl, put_acl, stated as stated_acl};
 pub use attributes::attributes;
 pub use checks::Checks;
 pub use condition::write_mode;
-pub use content::{of_request, stated_headers};
+pub use content::{META, is_kept, of_request, stated_headers};
 pub use copy::{Origin, copy, origin, payload_chunks};
 pub use delete::{delete, delete_many};
 pub use get::{get, head, quoted};

@@ -1,5 +1,6 @@
 //! One life of one core of a node.
 
+use cairn_daemon::clients::Clients;
 use cairn_daemon::cluster::{Cluster, ClusterError, Freshness, Hub, Options, PeerAddress, Peers, Seal, new_version};
 use cairn_daemon::disks::{Disks, DisksError, Format, Hub as DiskHub, LaneState, Options as DiskOptions, Uid, format};
 use cairn_daemon::http::{Limits as HttpLimits, Server as HttpServer};
@@ -15,7 +16,7 @@ use cairn_io::task::{self, Class};
 use cairn_io::time::{sleep, timeout};
 use cairn_meta::control::bucket::{BucketRecord, BucketSettings};
 use cairn_meta::control::command::{Command as ControlCommand, CreateBucket};
-use cairn_meta::control::state::{Cluster as Born, ClusterId};
+use cairn_meta::control::state::{Cluster as Born, ClusterId, KeyRecord, UserRecord};
 use cairn_meta::slot::command::{Answer, Body, Command, Place, Refusal, Token, Versioning, Write};
 use cairn_meta::slot::list::{Item, Query as ListQuery};
 use cairn_meta::slot::query::{Query, Reply};
@@ -32,6 +33,8 @@ use crate::wire;
 
 pub const CLUSTER: u128 = 7;
 pub const BUCKET: &str = "photos";
+pub const ACCESS: &str = "KEY-ann";
+pub const SECRET: &str = "secret of ann";
 const DATA: &str = "/disk0/data";
 
 /// Where a node answers RPC.
@@ -84,9 +87,9 @@ impl Life {
         let peers = Peers { list: list.collect(), calls: pool.clone() };
         let options = self.options();
         let cluster = Cluster::start(&self.hub, disks.clone(), pool, peers, &options).map_err(text)?;
-        let nobody = Rc::new(cairn_daemon::node::NoClients);
-        let services =
-            Services { keys: nobody.clone(), slots: nobody.clone(), control: nobody, raft: Rc::new(cluster.clone()) };
+        let clients = Rc::new(Clients::new(cluster.clone()));
+        let raft = Rc::new(cluster.clone());
+        let services = Services { keys: clients.clone(), slots: clients.clone(), control: clients, raft };
         let server =
             Server::bind(rpc_address(self.node), Exposure::Insecure, identity(me), Limits::default(), services);
         let server = server.map_err(text)?;
@@ -265,6 +268,7 @@ async fn bucket(books: &Books, cluster: &Cluster) -> Result<BucketRecord, Cluste
     if let Some(bucket) = cluster.map().bucket(BUCKET) {
         return Ok(bucket.clone());
     }
+    put_key(cluster).await?;
     let versioning = if books.are_versions_kept { Versioning::Enabled } else { Versioning::Off };
     // Whoever asks over S3 is nobody.
     let everybody = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:*",
@@ -279,6 +283,15 @@ async fn bucket(books: &Books, cluster: &Cluster) -> Result<BucketRecord, Cluste
         Ok(_) | Err(ClusterError::ControlRefused(_)) => cluster.map().bucket(BUCKET).cloned().ok_or_else(missing),
         Err(error) => Err(error),
     }
+}
+
+/// Whoever sees the bucket in the map sees the key.
+async fn put_key(cluster: &Cluster) -> Result<(), ClusterError> {
+    let user = UserRecord { name: "ann".to_owned(), rights: String::new() };
+    cluster.control("test", None, ControlCommand::PutUser(user)).await?;
+    let sealed = cluster.seal().close(ACCESS, SECRET).expect("randomness");
+    let key = KeyRecord { access: ACCESS.to_owned(), user: "ann".to_owned(), sealed, disabled: false };
+    cluster.control("test", None, ControlCommand::PutKey(key)).await.map(drop)
 }
 
 async fn obey(
