@@ -11,8 +11,9 @@
 //!
 //! In a race, fifty writers at a time want to be the first to create a key: one is, whatever happens meanwhile.
 //!
-//! The nodes are composed as `cairn serve` composes them: disks, the cluster and a gateway on every core, RPC between nodes.
-//! Clients that don't speak S3 come in by a way of the test's own.
+//! The nodes are composed as `cairn serve` composes them: disks, the cluster and a gateway on every core, RPC between nodes and for
+//! clients. Half of the requests of those that don't speak S3 come by the public services, with an access key; the others by a way
+//! of the test's own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ mod gateway;
 mod history;
 mod judge;
 mod node;
+mod public;
 mod race;
 
 use history::{History, Shown};
@@ -108,6 +110,8 @@ pub struct Books {
     done: Cell<usize>,
     /// Commands and lists that were answered.
     answered: Cell<u64>,
+    /// Those of them that came by the public services.
+    answered_publicly: Cell<u64>,
     verdict: RefCell<Option<Result<(), String>>>,
 }
 
@@ -131,6 +135,7 @@ impl Books {
             is_storm_over: Cell::new(false),
             done: Cell::new(0),
             answered: Cell::new(0),
+            answered_publicly: Cell::new(0),
             verdict: RefCell::default(),
         }
     }
@@ -201,6 +206,9 @@ pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
     world.apply(plan);
     world.run_for(millis(STORM_MS));
     let verdict = judge(&mut world, &books, CLIENTS + 2).and_then(|()| {
+        if books.answered_publicly.get() == 0 {
+            return Err("no request by the public services was answered".to_owned());
+        }
         books.shown.check()?;
         books.history.check()
     });

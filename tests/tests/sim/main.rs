@@ -6,9 +6,6 @@
 // NOTE: from a client of a node down to a write of its log, futures nest deeper than the usual 128.
 #![recursion_limit = "256"]
 
-// NOTE: as in the daemon, futures nest deeper than the usual 128.
-#![recursion_limit = "256"]
-
 mod bell;
 mod chunklog;
 mod cluster;
