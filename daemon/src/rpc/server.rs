@@ -135,9 +135,11 @@ impl Core {
                 _ => denied("the caller has another cluster-secret than this node: copy that file from a node's disk"),
             };
         }
-        match self.services.keys.client(&hello.key)? {
-            Some(client) if holds(client.secret.as_bytes(), hello, &nonce) => Ok(Some(client)),
-            // One answer for both, so that nobody finds out which keys there are.
+        // One answer, after the same work, whether or not there is such a key: nobody finds out which there are.
+        let client = self.services.keys.client(&hello.key)?;
+        let secret = client.as_ref().map_or(&[][..], |client| client.secret.as_bytes());
+        match (holds(secret, hello, &nonce), client) {
+            (true, Some(client)) => Ok(Some(client)),
             _ => denied("there is no such access key, or the proof was made with another secret than its own"),
         }
     }
