@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use bytes::Bytes;
-use cairn_daemon::lane::{Lane, LaneError, Named, Options, Owner, Put, Recovered, Verified};
+use cairn_daemon::lane::{At, Lane, LaneError, Named, Options, Owner, Put, Recovered, Row, Verified};
 use cairn_io::fs::Dir;
 use cairn_io::log::{Options as LogOptions, Payload, What};
 use cairn_io::time::{self, Duration};
@@ -316,6 +316,89 @@ fn the_log_alone_is_enough() {
         assert!(found.damage.is_empty(), "{found:?}");
         check(&lane, &kept).await;
         assert_eq!((lane.digests(), live(&lane)), (digests, used));
+    });
+}
+
+/// All rows of a slot.
+async fn rows(lane: &Lane, slot: u32) -> Vec<Row> {
+    let mut view = lane.view_slot(slot).await.expect("committed");
+    let mut rows = Vec::new();
+    while let Some(part) = view.next_part(100).expect("read") {
+        rows.extend(part);
+    }
+    rows
+}
+
+/// Fills the last segment with chunks; returns the one that is the last then.
+async fn next_segment(lane: &Lane, from: u64) -> u64 {
+    let before = lane.status().applied.segment;
+    for number in from.. {
+        put(lane, &content(number, 100_000)).await;
+        if lane.status().applied.segment > before {
+            break;
+        }
+    }
+    lane.status().applied.segment
+}
+
+async fn arrive(lane: &Lane, slot: u32, index: u64, rows: Vec<Row>) {
+    lane.stage_rows(slot, index, 0, rows).await.expect("staged");
+    let at = At { term: 1, index };
+    lane.install_staged(slot, index, 1, at, b"members".to_vec()).await.expect("installed");
+    lane.set_raft_state(slot, index + 1, &index.to_le_bytes()).await.expect("stored");
+    let entries = (index + 1..index + 5).map(|index| (1, index, Bytes::from(content(index, 300))));
+    lane.append_raft(slot, entries.collect()).await.expect("stored");
+}
+
+#[test]
+fn a_slot_that_left_has_left_nothing_and_comes_back_as_another() {
+    with_lane(|place| async move {
+        let row = |key: u8, value: u8| Row::Put(vec![key], vec![value; 20]);
+        let lane = place.open().await;
+        arrive(&lane, 7, 10, vec![row(1, 1), row(2, 1), row(3, 1)]).await;
+        arrive(&lane, 8, 10, vec![row(1, 1)]).await;
+        // What is erased stays in the segment for long, as others have their records there.
+        let mut erased_in = next_segment(&lane, 0).await..;
+        lane.erase_slot(7).await.expect("erased");
+        lane.erase_slot(9).await.expect("there was nothing");
+        let is_gone = |lane: &Lane| {
+            let slots = lane.metadata().expect("read").expect("of the other slot").slots;
+            (slots.into_iter().collect::<Vec<_>>(), lane.has_left(7).expect("read"), lane.raft_ends(7).expect("read"))
+        };
+        let gone = (vec![8], true, None);
+        assert_eq!(is_gone(&lane), gone);
+        let used = live(&lane);
+        lane.close().await.expect("committed");
+        drop(lane);
+        let (lane, _) = place.rebuild().await;
+        assert_eq!((is_gone(&lane), live(&lane)), (gone.clone(), used), "the log says so, too");
+        // It comes back, as another lane has it by now, and what was carried over is merged.
+        for life in 2..4_u8 {
+            assert!(lane.welcome_slot(7).await.expect("ready"), "it was here");
+            arrive(&lane, 7, 10 * u64::from(life), vec![row(2, life), row(life + 2, life)]).await;
+            lane.merge_slot(7).await.expect("merged");
+            if life < 3 {
+                lane.erase_slot(7).await.expect("erased");
+                assert_eq!(is_gone(&lane), gone);
+            }
+            next_segment(&lane, u64::from(life) * 100).await;
+        }
+        // The marks that it left are not needed any more, and given up before what it left.
+        lane.commit().await.expect("committed");
+        let last = lane.status().committed.segment;
+        while let Some(segment) = erased_in.next().filter(|segment| *segment < last) {
+            assert!(lane.compact(segment).await.expect("compacted").is_freed, "segment {segment}");
+        }
+        let state = (rows(&lane, 7).await, lane.raft_state(7).expect("read"), lane.raft_ends(7).expect("read"));
+        assert_eq!(state.0, [row(2, 3), row(5, 3)]);
+        assert_eq!((state.1.as_ref().map(|state| state.0), state.2), (Some(31), Some([(1, 31), (1, 34)])));
+        lane.close().await.expect("committed");
+        drop(lane);
+        let (lane, _) = place.rebuild().await;
+        let again = (rows(&lane, 7).await, lane.raft_state(7).expect("read"), lane.raft_ends(7).expect("read"));
+        assert_eq!(again, state, "nothing of an earlier life comes back");
+        assert_eq!(lane.slot_facts(7).expect("read").applied, Some(At { term: 1, index: 30 }));
+        assert_eq!(rows(&lane, 8).await, [row(1, 1)]);
     });
 }
 

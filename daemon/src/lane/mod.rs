@@ -201,7 +201,7 @@ pub struct Recovered {
 /// What a lane has besides chunks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// The slots whose Raft logs are here.
+    /// The slots that have anything here.
     pub slots: BTreeSet<u32>,
     /// Versions by name, confirmed or provisional.
     pub has_versions: bool,
@@ -213,8 +213,7 @@ impl fmt::Display for Metadata {
         let more = self.slots.len().saturating_sub(SLOTS_TOLD);
         let what = if self.slots.len() == 1 { "the Raft log of slot" } else { "the Raft logs of slots" };
         match (slots.is_empty(), self.has_versions) {
-            (true, true) => return f.write_str("versions"),
-            (true, false) => return f.write_str("rows of slots"),
+            (true, _) => return f.write_str("versions"),
             (false, _) => write!(f, "{what} {}", slots.join(", "))?,
         }
         if more > 0 {
@@ -434,17 +433,21 @@ impl Lane {
             next = after.map(|key| Scan::range(Table::Raft, Bound::Included(&key), Bound::Unbounded));
         }
         let mut scan = Scan::prefix(Table::Records, &[Kind::RaftState as u8]);
-        let mut visit = |key: &[u8], _: &[u8]| {
-            found.slots.extend(key.get(1..).and_then(|id| id.try_into().ok()).map(|id| records::slot_of(&id)));
+        let mut visit = |key: &[u8], value: &[u8]| {
+            let is_there =
+                records::state_in(value).and_then(rows::Gone::decode).is_none_or(|gone| gone == rows::Gone::Leaving);
+            let id = key.get(1..).and_then(|id| id.try_into().ok()).filter(|_| is_there);
+            found.slots.extend(id.map(|id| records::slot_of(&id)));
             ControlFlow::Continue(())
         };
         while index.step(&mut scan, 1024, &mut visit)? == Step::More {}
+        drop(index);
+        self.0.state.slots_with_rows(&mut found.slots)?;
+        let index = self.0.state.index.borrow();
         for kind in [Kind::Version, Kind::Provisional] {
             found.has_versions |= index.first(Scan::prefix(Table::Records, &[kind as u8]))?.is_some();
         }
-        let is_any =
-            index.first(Scan::all(Table::Records))?.is_some() || index.first(Scan::all(Table::State))?.is_some();
-        Ok((is_any || found != Metadata::default()).then_some(found))
+        Ok((found != Metadata::default()).then_some(found))
     }
 
     /// The segments with what is live in each.

@@ -163,7 +163,7 @@ impl Lane {
         let index = self.0.state.index.borrow();
         let value = index.get(Table::Records, &record_key(Kind::RaftState, &slot_id(slot)))?;
         Ok(value.and_then(|value| {
-            let payload = value.get(LOCATION..)?;
+            let payload = state_in(&value)?;
             Some((first_kept(payload)?, payload.get(FIRST..)?.to_vec()))
         }))
     }
@@ -271,6 +271,11 @@ pub(super) fn slot_of(id: &Id) -> u32 {
 /// The first entry that a Raft state keeps.
 pub(super) fn first_kept(payload: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(payload.get(..FIRST)?.try_into().ok()?))
+}
+
+/// What the record has of which this value of the table tells where it lies.
+pub(super) fn state_in(value: &[u8]) -> Option<&[u8]> {
+    value.get(LOCATION..)
 }
 
 /// Where a Raft entry lies, and its term.

@@ -25,11 +25,13 @@
 //! | part of a snapshot | | its rows are staged |
 //! | end of a snapshot at `a` | less than `a` | what is staged becomes the slot's rows |
 //!
-//! In all cases the flush's marks up to `a` go.
+//! In all cases the flush's marks up to `a` go. A record of an earlier life of the slot in this lane means nothing; one of a later
+//! life ends the one before, see [`life`].
 
 mod codec;
 mod flush;
 mod install;
+mod life;
 mod merge;
 
 use std::collections::BTreeMap;
@@ -44,6 +46,7 @@ use super::{Lane, LaneError};
 
 pub use codec::Row;
 pub(super) use codec::RowsRecord;
+pub(super) use life::Gone;
 
 /// Bytes of a record of rows, about.
 pub(crate) const ROWS_BYTES_MAX: usize = 1 << 20;
@@ -75,6 +78,8 @@ pub struct SlotFacts {
     pub members: Vec<u8>,
     /// The last flush.
     pub flushed: Option<Flushed>,
+    /// How often the slot has left this lane and come back.
+    pub life: u32,
     /// Which rows are the slot's.
     pub generation: u8,
     /// The snapshot that is being staged.
@@ -118,6 +123,7 @@ fn fact_key(slot: u32, which: u8) -> [u8; 9] {
 
 const APPLIED: u8 = b'a';
 const ABOUT: u8 = b'b';
+const LIFE: u8 = b'l';
 
 impl At {
     fn encode(self) -> [u8; 16] {
@@ -182,7 +188,9 @@ impl State {
         let applied = index.get_with(Table::Lane, &fact_key(slot, APPLIED), At::decode)?.flatten();
         let about =
             index.get_with(Table::Lane, &fact_key(slot, ABOUT), |bytes| SlotFacts::decode_about(applied, bytes))?;
-        let mut facts = about.flatten().unwrap_or(SlotFacts { applied, ..SlotFacts::default() });
+        let life = index.get_with(Table::Lane, &fact_key(slot, LIFE), life::decode)?.flatten().unwrap_or(0);
+        let known = about.flatten().unwrap_or(SlotFacts { applied, ..SlotFacts::default() });
+        let mut facts = SlotFacts { life, ..known };
         drop(index);
         let mut marked = Vec::new();
         self.each_mark(slot, |row, _| marked.push(row.to_vec()))?;
@@ -363,6 +371,21 @@ impl SlotView {
     /// If the index can't be read, or had to be opened again meanwhile.
     pub fn step(&mut self, mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<Step, LaneError> {
         Ok(self.view.step(&mut self.scan, |key, value| visit(key.get(PREFIX..).unwrap_or(&[]), value))?)
+    }
+
+    /// The next rows, about so many bytes of them; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`SlotView::step`].
+    pub fn next_part(&mut self, bytes_max: usize) -> Result<Option<Vec<Row>>, LaneError> {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        self.step(|key, value| {
+            let row = Row::Put(key.to_vec(), value.to_vec());
+            bytes += row.weight();
+            rows.push(row);
+            if bytes < bytes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok((!rows.is_empty()).then_some(rows))
     }
 }
 

@@ -199,6 +199,7 @@ impl State {
             Kind::RaftState if entry.is_whole => {
                 self.place(Table::Records, &record_key(entry.kind, entry.id), at, entry.payload)?;
                 self.purge(entry)?;
+                self.apply_gone(entry)?;
             }
             Kind::Rows if entry.is_whole => self.apply_rows(entry)?,
             Kind::Version | Kind::Provisional | Kind::RaftEntry | Kind::RaftState | Kind::Rows => self.lost(entry),

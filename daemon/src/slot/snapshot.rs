@@ -5,7 +5,6 @@
 //! stages it part by part and installs it by one record. A transfer that breaks off begins anew.
 
 use std::io;
-use std::ops::ControlFlow;
 
 use cairn_io::rng;
 use openraft::storage::RaftSnapshotBuilder;
@@ -96,15 +95,7 @@ impl Outgoing {
 
     /// The next rows; `None` at the end.
     pub fn next_part(&mut self) -> Result<Option<Vec<Row>>, LaneError> {
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        let max = self.bytes_max;
-        self.view.step(|key, value| {
-            let row = Row::Put(key.to_vec(), value.to_vec());
-            bytes += row.weight();
-            rows.push(row);
-            if bytes < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        Ok((!rows.is_empty()).then_some(rows))
+        self.view.next_part(self.bytes_max)
     }
 }
 

@@ -8,7 +8,7 @@
 //! | 4, n | who belongs to the group then |
 //! | ... | rows: 1 byte (0 put, 1 gone), for those gone the segment that said so first or 0 for this one (8), length of the key (2), for those put of the value (4), key, value |
 //!
-//! Its id is the slot (4 bytes) and a number (8), both big-endian; parts of a snapshot have its number and their own (4) behind.
+//! Its id is the slot (4 bytes), a number (8), of parts of a snapshot their own (4), and the slot's life in this lane (4), all big-endian.
 
 use cairn_io::log::Id;
 
@@ -140,13 +140,19 @@ fn decode_row(rest: &mut &[u8]) -> Option<Row> {
     }
 }
 
-/// The id of a record of rows.
-pub fn rows_id(slot: u32, number: u64, part: u32) -> Id {
+/// The id of a record of rows, which a slot wrote in this life of its.
+pub fn rows_id((slot, life): (u32, u32), number: u64, part: u32) -> Id {
     let mut id = [0; 32];
     id[..4].copy_from_slice(&slot.to_be_bytes());
     id[4..12].copy_from_slice(&number.to_be_bytes());
     id[12..16].copy_from_slice(&part.to_be_bytes());
+    id[16..20].copy_from_slice(&life.to_be_bytes());
     id
+}
+
+/// The life that such an id says.
+pub fn life_of(id: &Id) -> u32 {
+    u32::from_be_bytes([id[16], id[17], id[18], id[19]])
 }
 
 /// Slot and number of such an id.
@@ -165,5 +171,6 @@ fn a_record_of_rows_comes_back() {
     let cut = (0..bytes.len()).filter(|length| RowsRecord::decode(&bytes[..*length]).is_some()).count();
     // Cut between two rows it is a record with fewer rows: the log's checksum says that it isn't whole.
     assert_eq!(cut, 3, "other cuts are seen");
-    assert_eq!(slot_and_number(&rows_id(7, 8, 9)), (7, 8));
+    let id = rows_id((7, 3), 8, 9);
+    assert_eq!((slot_and_number(&id), life_of(&id)), ((7, 8), 3));
 }

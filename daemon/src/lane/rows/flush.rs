@@ -4,7 +4,7 @@ use cairn_io::log::{Entry, Id, Kind, Location, Payload, Record, Room};
 use cairn_io::rng;
 use cairn_meta::index::{Error, Scan, Step, Table};
 
-use super::codec::{What, rows_id, slot_and_number};
+use super::codec::{What, life_of, rows_id, slot_and_number};
 use super::{Flushed, MARKS, Row, RowsRecord, SlotFacts, key, prefix, until_room};
 use crate::lane::state::{State, decode, record_key};
 use crate::lane::{Claim, Lane, LaneError, Underway};
@@ -72,7 +72,8 @@ impl Lane {
         flush: &Flush,
         room: Room,
     ) -> Result<(), LaneError> {
-        self.submit_rows(underway, rows_id(slot, rng::next_u64(), 0), &flush.record, room).await?;
+        let life = self.0.state.with_facts(slot, |facts| facts.life)?;
+        self.submit_rows(underway, rows_id((slot, life), rng::next_u64(), 0), &flush.record, room).await?;
         // What was marked meanwhile is another flush's.
         let written =
             |facts: &mut SlotFacts| facts.marked_bytes = facts.marked_bytes.saturating_sub(flush.marked_bytes);
@@ -122,6 +123,10 @@ impl State {
             return Ok(());
         };
         let (slot, number) = slot_and_number(entry.id);
+        let life = life_of(entry.id);
+        if life > self.with_facts(slot, |facts| facts.life)? {
+            self.begin_life(slot, life)?;
+        }
         let facts = self.with_facts(slot, SlotFacts::clone)?;
         let known = self.index.borrow().get_with(Table::Records, &record_key(Kind::Rows, entry.id), decode)?.flatten();
         if known != Some(entry.location) {
@@ -129,6 +134,9 @@ impl State {
             self.facts.borrow_mut().entry(slot).and_modify(|facts| facts.record_bytes += added);
         }
         self.place(Table::Records, &record_key(Kind::Rows, entry.id), entry.location, &[])?;
+        if life < facts.life {
+            return Ok(());
+        }
         match record.what {
             What::Flush => {
                 if facts.applied < Some(record.at) {
@@ -204,7 +212,7 @@ impl State {
     }
 
     /// Deletes all that begins so in the table of state.
-    fn clear(&self, prefix: u32) -> Result<(), Error> {
+    pub(super) fn clear(&self, prefix: u32) -> Result<(), Error> {
         while self.clear_some(prefix, 4096)? == Step::More {}
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use cairn_io::log::format::Drop;
-use cairn_io::log::{Kind, Payload, Record, Room};
+use cairn_io::log::{Id, Kind, Payload, Record, Room};
 use cairn_io::task::yield_now;
 use cairn_meta::index::{Scan, Step, Table};
 
@@ -28,7 +28,8 @@ impl Lane {
         }
         let record = RowsRecord { what: What::Part, at: At::default(), members: Vec::new(), rows };
         let mut underway = Underway::default();
-        self.submit_rows(&mut underway, rows_id(slot, session, part), &record, Room::Reserve).await?;
+        let life = self.0.state.with_facts(slot, |facts| facts.life)?;
+        self.submit_rows(&mut underway, rows_id((slot, life), session, part), &record, Room::Reserve).await?;
         underway.settle().await?;
         self.check_index()
     }
@@ -55,7 +56,8 @@ impl Lane {
         let mut underway = Underway::default();
         underway.claims.push(claim);
         let record = RowsRecord { what: What::End, at, members, rows: Vec::new() };
-        self.submit_rows(&mut underway, rows_id(slot, session, u32::MAX), &record, Room::Reserve).await?;
+        let life = self.0.state.with_facts(slot, |facts| facts.life)?;
+        self.submit_rows(&mut underway, rows_id((slot, life), session, u32::MAX), &record, Room::Reserve).await?;
         underway.settle().await?;
         self.check_index()?;
         self.sweep_slot(slot).await
@@ -85,10 +87,16 @@ impl Lane {
     /// Poisoned, no room even in the reserve, or if the index can't be read.
     pub async fn drop_staged(&self, slot: u32) -> Result<(), LaneError> {
         let Some(session) = self.0.state.with_facts(slot, |facts| facts.staging)? else { return Ok(()) };
+        self.drop_rows(slot, |id| slot_and_number(id).1 == session).await?;
+        self.0.state.change_about(slot, |facts| facts.staging = None)?;
+        self.sweep_slot(slot).await
+    }
+
+    /// Drops those of a slot's records of rows; durable when this returns.
+    pub(super) async fn drop_rows(&self, slot: u32, is_meant: impl Fn(&Id) -> bool) -> Result<(), LaneError> {
         let mut underway = Underway::default();
         underway.claims.push(self.claim_rows().await);
-        let parts = self.0.state.rows_records(slot)?;
-        for (id, at) in parts.into_iter().filter(|(id, _)| slot_and_number(id).1 == session) {
+        for (id, at) in self.0.state.rows_records(slot)?.into_iter().filter(|(id, _)| is_meant(id)) {
             let drop = Drop { of: Kind::Rows, segment: at.segment, offset: at.offset };
             let payload = Payload::Bytes(drop.encode().to_vec().into());
             underway
@@ -99,8 +107,7 @@ impl Lane {
             self.0.state.facts.borrow_mut().entry(slot).and_modify(forget);
         }
         underway.settle().await?;
-        self.0.state.change_about(slot, |facts| facts.staging = None)?;
-        self.sweep_slot(slot).await
+        Ok(())
     }
 
     /// Stages that rows are gone which the slot has now and the snapshot doesn't.

@@ -82,7 +82,8 @@ impl Lane {
         }
         if let Some((at, members)) = base.filter(|_| is_last || !rows.is_empty()) {
             let carried = RowsRecord { what: What::Carried, at, members, rows };
-            self.submit_rows(&mut underway, rows_id(slot, rng::next_u64(), 0), &carried, room).await?;
+            let life = self.0.state.with_facts(slot, |facts| facts.life)?;
+            self.submit_rows(&mut underway, rows_id((slot, life), rng::next_u64(), 0), &carried, room).await?;
         }
         let drop = Drop { of: Kind::Rows, segment: at.segment, offset: at.offset };
         let payload = Payload::Bytes(drop.encode().to_vec().into());
