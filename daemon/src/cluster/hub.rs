@@ -5,7 +5,7 @@
 //! what the core itself is doing.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,6 +76,8 @@ pub struct Core {
     /// How opening ended, once it has.
     pub started: OnceCell<Result<(), ClusterError>>,
     pub start_bell: Bell,
+    /// Slots of the node that are on their way to another lane.
+    pub moving: RefCell<BTreeSet<u32>>,
     /// Groups of this core that couldn't be opened, and why.
     pub failed: RefCell<BTreeMap<u32, String>>,
     lines: [End<Self>; 3],
@@ -110,6 +112,7 @@ impl Core {
             leaders: RefCell::default(),
             started: OnceCell::new(),
             start_bell: Bell::default(),
+            moving: RefCell::default(),
             failed: RefCell::default(),
             lines: ends().map_err(broken)?,
             tasks: RefCell::default(),

@@ -22,6 +22,7 @@ mod map;
 mod open;
 pub mod papers;
 mod peers;
+mod relocate;
 mod report;
 mod routes;
 mod seal;
@@ -46,6 +47,7 @@ pub use keys::{ADMIN, NewKey};
 pub use map::{AccessKey, Map};
 pub use open::Options;
 pub use peers::{Calls, Missed, PeerAddress, Peers};
+pub use relocate::{Relocate, RelocateMessage, Relocated, relocate_stopped};
 pub use report::Groups;
 pub use seal::Seal;
 

@@ -30,7 +30,7 @@ use super::hub::{Core, Hub, Line};
 use super::map::{SLOT_NODES, members};
 use super::papers::{self, Own};
 use super::peers::Peers;
-use super::routes::{Routes, name_of};
+use super::routes::{Routes, Spot, name_of};
 use super::{CONTROL, Cluster, ClusterError, Handle, Seal};
 use crate::disks::Disks;
 use crate::lane::Lane;
@@ -122,7 +122,7 @@ impl Cluster {
         let paths: Vec<String> = status.disks.into_iter().filter_map(|disk| disk.path).collect();
         let mut own = known(&paths, options).await?;
         if own.places.is_empty() && members(&core.map.borrow(), &core.peers, CONTROL).contains(&core.me) {
-            own.places.insert(CONTROL, core.draw_lane(CONTROL)?);
+            own.places.insert(CONTROL, Spot::first(core.draw_lane(CONTROL)?));
             papers::write_own(&paths, &own).await?;
         }
         core.set_routes(&own).await?;
@@ -135,7 +135,7 @@ impl Cluster {
         for slot in 0..self.map().born().slots {
             let is_member = members(&self.map(), &core.peers, slot).contains(&core.me);
             if is_member && !own.places.contains_key(&slot) {
-                own.places.insert(slot, core.draw_lane(slot)?);
+                own.places.insert(slot, Spot::first(core.draw_lane(slot)?));
             }
         }
         let written = papers::write_own(&paths, &own).await;
@@ -284,7 +284,7 @@ impl Core {
     }
 
     /// Tells every core where slots are.
-    async fn set_routes(self: &Rc<Self>, own: &Own) -> Result<(), ClusterError> {
+    pub(super) async fn set_routes(self: &Rc<Self>, own: &Own) -> Result<(), ClusterError> {
         let routes = Arc::new(Routes::new(&own.places, &self.disks));
         for (slot, lane) in routes.missing() {
             error!(slot, lane, "the lane of a slot is missing: this node has no part in it until the disk is back");
@@ -297,7 +297,7 @@ impl Core {
     }
 
     /// Has every core open those of these slots that are its own.
-    async fn open_groups(self: &Rc<Self>, slots: BTreeSet<u32>) -> Result<(), ClusterError> {
+    pub(super) async fn open_groups(self: &Rc<Self>, slots: BTreeSet<u32>) -> Result<(), ClusterError> {
         let slots = Arc::new(slots);
         let open = |to| {
             let slots = slots.clone();
@@ -318,6 +318,8 @@ impl Core {
             if let Err(error) = opened {
                 error!(slot, %error, "a group can't be opened: this node has no part in it");
                 self.failed.borrow_mut().insert(slot, error.to_string());
+            } else {
+                self.failed.borrow_mut().remove(&slot);
             }
         }
     }

@@ -6,7 +6,8 @@
 //! | `slots` | the node's number, and which slot lives in which lane | nobody else |
 //!
 //! Both may be read by their owner only, are whole or not there, and are written on every disk that lacks them at each start. Of `slots`
-//! that differ, because the node died between two disks, the one with more slots counts: places are added, never changed.
+//! that differ, because the node died between two disks or one was away, what counts is decided for each slot: the place that it was
+//! moved to last. When a slot moves, the disk that it leaves is told first: whoever sees the copy left there sees that it doesn't count.
 
 use std::fmt::Write;
 use std::io;
@@ -16,7 +17,7 @@ use cairn_io::rng;
 use cairn_meta::control::state::ClusterId;
 use cairn_placement::NodeId;
 
-use super::routes::Places;
+use super::routes::{Places, Spot};
 use super::{ClusterError, Seal};
 use crate::private;
 
@@ -96,8 +97,11 @@ impl Secret {
 impl Own {
     fn encode(&self) -> String {
         let mut text = format!("{SLOTS_HEAD}\ncluster {}\nnode {}\n", self.cluster, self.node.0);
-        for (slot, lane) in &self.places {
-            let _ = writeln!(text, "slot {slot} lane {lane}");
+        for (slot, Spot { lane, moves }) in &self.places {
+            let _ = match moves {
+                0 => writeln!(text, "slot {slot} lane {lane}"),
+                moves => writeln!(text, "slot {slot} lane {lane} moved {moves}"),
+            };
         }
         let check = blake3::hash(text.as_bytes()).to_hex();
         let _ = writeln!(text, "check {check}");
@@ -114,8 +118,9 @@ impl Own {
         let cluster = ClusterId(u128::from_str_radix(lines.next()?.strip_prefix("cluster ")?, 16).ok()?);
         let node = NodeId(lines.next()?.strip_prefix("node ")?.parse().ok()?);
         let place = |line: &str| {
-            let (slot, lane) = line.strip_prefix("slot ")?.split_once(" lane ")?;
-            Some((slot.parse().ok()?, lane.parse().ok()?))
+            let (slot, spot) = line.strip_prefix("slot ")?.split_once(" lane ")?;
+            let (lane, moves) = spot.split_once(" moved ").unwrap_or((spot, "0"));
+            Some((slot.parse().ok()?, Spot { lane: lane.parse().ok()?, moves: moves.parse().ok()? }))
         };
         Some(Self { cluster, node, places: lines.map(place).collect::<Option<Places>>()? })
     }
@@ -185,13 +190,20 @@ pub async fn write_secret(disks: &[String], secret: &Secret) -> Result<(), Clust
 /// # Errors
 /// If it can't be read, or disks are of different nodes.
 pub async fn read_own(disks: &[String]) -> Result<Option<Own>, ClusterError> {
-    let found = read_all(disks, SLOTS, Own::decode).await?;
-    let Some((first, most)) = found.iter().max_by_key(|(_, own)| own.places.len()).cloned() else { return Ok(None) };
+    let mut found = read_all(disks, SLOTS, Own::decode).await?;
+    found.sort_by_key(|(_, own)| own.places.len());
+    let Some((first, mut most)) = found.last().cloned() else { return Ok(None) };
     let is_other = |(_, own): &&(String, Own)| (own.cluster, own.node) != (most.cluster, most.node);
     if let Some((other, _)) = found.iter().find(is_other) {
         let message =
             format!("{first} and {other} are of different nodes, as their files `{SLOTS}` say; use those of one");
         return Err(ClusterError::Broken(message));
+    }
+    for (slot, spot) in found.iter().flat_map(|(_, own)| &own.places) {
+        let known = most.places.entry(*slot).or_insert(*spot);
+        if spot.moves > known.moves {
+            *known = *spot;
+        }
     }
     Ok(Some(most))
 }
@@ -212,7 +224,9 @@ mod tests {
 
     #[test]
     fn what_is_written_down_is_read_again_and_damage_is_seen() {
-        let own = Own { cluster: ClusterId(7), node: NodeId(3), places: [(0, 1), (16_777_215, 0)].into() };
+        let places = [(0, Spot::first(1)), (5, Spot::first(1).moved(4)), (16_777_215, Spot::first(0))].into();
+        let own = Own { cluster: ClusterId(7), node: NodeId(3), places };
+        assert!(own.encode().contains("slot 5 lane 4 moved 1\n"));
         let text = own.encode();
         assert_eq!(Own::decode(&text), Some(own));
         assert_eq!(Own::decode(&text.replace("slot 0 lane 1", "slot 0 lane 2")), None);

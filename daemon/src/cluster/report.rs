@@ -15,6 +15,8 @@ pub struct Groups {
     pub followed: u64,
     /// Of those that are here, without a leader that is known.
     pub leaderless: u64,
+    /// On their way to another disk, and so not running for a moment.
+    pub moving: u64,
     /// Entries that are committed and not applied here yet.
     pub lag: u64,
     /// Groups that have stopped here or can't be opened, and why.
@@ -28,6 +30,7 @@ impl Groups {
         self.led += other.led;
         self.followed += other.followed;
         self.leaderless += other.leaderless;
+        self.moving += other.moving;
         self.lag += other.lag;
         self.stopped.extend(other.stopped);
         self.control_leader = self.control_leader.or(other.control_leader);
@@ -42,6 +45,10 @@ impl Core {
         for (slot, _) in self.routes.borrow().of_core(self.id) {
             let status = match self.slots.status(slot) {
                 Ok(status) => status,
+                Err(_) if self.moving.borrow().contains(&slot) => {
+                    groups.moving += 1;
+                    continue;
+                }
                 Err(error) => {
                     let why = self.failed.borrow().get(&slot).cloned();
                     groups.stopped.push((slot, why.unwrap_or_else(|| error.to_string())));

@@ -2,7 +2,7 @@
 //!
 //! A slot lives where its records are. Its lane is drawn once, by the same ranking as chunks have, and written down on every disk
 //! ([`super::papers`]) before the group has said a word: were it drawn anew while a disk is away, the group would begin
-//! again without its votes, and two majorities could be had.
+//! again without its votes, and two majorities could be had. It changes when the disk is emptied ([`super::relocate`]).
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,30 @@ use cairn_io::CoreId;
 
 use crate::disks::Disks;
 
-/// Slots and the numbers of their lanes.
-pub type Places = BTreeMap<u32, u32>;
+/// Where a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// The number of its lane.
+    pub lane: u32,
+    /// How often it was moved: of two disks that say otherwise, the one that knows of more moves is right.
+    pub moves: u32,
+}
+
+impl Spot {
+    /// Where it begins.
+    pub fn first(lane: u32) -> Self {
+        Self { lane, moves: 0 }
+    }
+
+    /// Where it is when it has been moved to this lane.
+    #[must_use]
+    pub fn moved(self, lane: u32) -> Self {
+        Self { lane, moves: self.moves.saturating_add(1) }
+    }
+}
+
+/// Slots and where they are.
+pub type Places = BTreeMap<u32, Spot>;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +48,7 @@ impl Routes {
     /// As the disks are now.
     pub fn new(places: &Places, disks: &Disks) -> Self {
         let mut routes = Self::default();
-        for (&slot, &lane) in places {
+        for (&slot, &Spot { lane, .. }) in places {
             match disks.core_of_lane(lane) {
                 Some(core) => drop(routes.here.insert(slot, (lane, core))),
                 None => drop(routes.missing.insert(slot, lane)),

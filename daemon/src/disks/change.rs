@@ -31,7 +31,7 @@ use super::files::{DiskDir, DiskError};
 use super::hub::{Core, Line};
 use super::map::{DISKS_MAX, DiskEntry, DiskState, LANES_MAX, LaneEntry, LaneMap, Membership, Uid};
 use super::open::{Format, open_lane};
-use super::settle::{Passed, stays};
+use super::settle::{Passed, slots_of, stays};
 use super::view::{Place, Places, Routing, View};
 use super::{Disks, DisksError, LEAD};
 use crate::lane;
@@ -78,7 +78,9 @@ pub struct DiskStatus {
     pub path: Option<String>,
     /// Room on its file system, if that says.
     pub space: Option<Space>,
-    /// Of a disk that is to be emptied: what keeps it in the node although chunks have moved.
+    /// Of a disk that is to be emptied: the slots that are still in its lanes.
+    pub slots_to_move: u64,
+    /// Of a disk that is to be emptied: what keeps it in the node although chunks and slots have moved.
     pub held_by: Vec<String>,
 }
 
@@ -485,7 +487,7 @@ impl Lead {
         let guarded = View { routing: Routing::Search { is_open: false }, ..view.clone() };
         let displaced = self.install(core, &guarded).await?;
         let is_settled = is_settled && displaced == self.displaced.replace(displaced);
-        let emptied = self.without_chunks(core, &view, emptied).await?;
+        let emptied = self.bare(core, &view, emptied).await?;
         if emptied.is_empty() && is_settled == map.is_settled {
             self.passed.borrow_mut().clear();
             return self.install(core, &view).await.map(drop);
@@ -521,39 +523,42 @@ impl Lead {
         Finished { emptied, is_settled }
     }
 
-    /// Of these disks, those whose lanes hold no chunk at all.
-    async fn without_chunks(&self, core: &Rc<Core>, view: &View, disks: Vec<Uid>) -> Result<Vec<Uid>, DisksError> {
+    /// Of these disks, those whose lanes hold nothing at all.
+    async fn bare(&self, core: &Rc<Core>, view: &View, disks: Vec<Uid>) -> Result<Vec<Uid>, DisksError> {
         let mut empty = Vec::new();
         for disk in disks {
-            let mut chunks = 0;
+            let mut is_bare = true;
             for lane in view.map.lanes_of(disk) {
                 let number = lane.number;
                 let Some(to) = view.core_of(number) else { continue };
-                let count = move |core: Rc<Core>| async move {
-                    let digests = core.own(number)?.lane.digests();
-                    Ok::<u64, DisksError>(digests.iter().map(|digest| digest.count).sum())
+                let look = move |core: Rc<Core>| async move {
+                    let lane = core.own(number)?.lane.clone();
+                    let has_chunks = lane.digests().iter().any(|digest| digest.count > 0);
+                    Ok::<bool, DisksError>(!has_chunks && lane.metadata()?.is_none())
                 };
-                chunks += core.run(Line::Lane, Class::Foreground, to, count).await??;
+                is_bare &= core.run(Line::Lane, Class::Foreground, to, look).await??;
             }
-            if chunks == 0 {
+            if is_bare {
                 empty.push(disk);
             }
         }
         Ok(empty)
     }
 
-    /// What the lanes of a disk have that isn't moved.
-    async fn held_by(&self, core: &Rc<Core>, view: &View, disk: Uid) -> Result<Vec<String>, DisksError> {
-        let mut held = Vec::new();
+    /// How many slots the lanes of a disk have, and what they have that isn't moved.
+    async fn held_by(&self, core: &Rc<Core>, view: &View, disk: Uid) -> Result<(u64, Vec<String>), DisksError> {
+        let (mut slots, mut held) = (0, Vec::new());
         for lane in view.map.lanes_of(disk) {
             let number = lane.number;
             let Some(to) = view.core_of(number) else { continue };
             let ask = move |core: Rc<Core>| async move {
                 Ok::<_, DisksError>(core.own(number)?.lane.metadata().map_err(|error| error.to_string()))
             };
-            held.extend(stays((number, core.run(Line::Lane, Class::Foreground, to, ask).await??)));
+            let found = core.run(Line::Lane, Class::Foreground, to, ask).await??;
+            slots += slots_of(&found);
+            held.extend(stays((number, found)));
         }
-        Ok(held)
+        Ok((slots, held))
     }
 
     async fn status(&self, core: &Rc<Core>) -> Result<Status, DisksError> {
@@ -566,9 +571,12 @@ impl Lead {
                 Some(dir) => dir.space().await.ok(),
                 None => None,
             };
-            let held_by =
-                if entry.state == DiskState::Leaving { self.held_by(core, &view, entry.id).await? } else { Vec::new() };
-            disks.push(DiskStatus { entry: *entry, path, space, held_by });
+            let (slots_to_move, held_by) = if entry.state == DiskState::Leaving {
+                self.held_by(core, &view, entry.id).await?
+            } else {
+                (0, Vec::new())
+            };
+            disks.push(DiskStatus { entry: *entry, path, space, slots_to_move, held_by });
         }
         for entry in &view.map.lanes {
             let number = entry.number;

@@ -30,6 +30,7 @@ mod hub;
 pub mod map;
 mod open;
 mod settle;
+mod slots;
 mod view;
 
 use std::rc::Rc;
@@ -45,6 +46,7 @@ pub use hub::Hub;
 pub use map::{DiskState, LaneMap, Uid};
 pub use open::{Format, format};
 pub use settle::{Move, Passed, Plan, Settle, SettleMessage};
+pub use slots::Hold;
 
 use crate::lane::{LaneError, Options as LaneOptions};
 use hub::Core;

@@ -82,6 +82,8 @@ pub struct Plan {
     pub bytes: u64,
     /// Of each disk that is there and takes data: what would come, and about how much it has room for.
     pub room: Vec<(Uid, u64, u64)>,
+    /// Slots in lanes that are to be emptied, which move, too.
+    pub slots: u64,
     /// Why it can't be done as a whole.
     pub obstacles: Vec<String>,
 }
@@ -256,7 +258,9 @@ impl Disks {
         let core = self.core();
         let held =
             core.on_lanes(&core.enter(), |own| Ok(own.lane.metadata().map_err(|error| error.to_string()))).await?;
-        plan.obstacles.extend(held.into_iter().filter(|(lane, _)| leaving.contains(lane)).filter_map(stays));
+        let held = || held.iter().filter(|(lane, _)| leaving.contains(lane));
+        plan.slots = held().map(|(_, found)| slots_of(found)).sum();
+        plan.obstacles.extend(held().filter_map(|(lane, found)| stays((*lane, found.clone()))));
         for lane in &status.lanes {
             if let super::LaneState::Missing(reason) = &lane.state {
                 let number = lane.entry.number;
@@ -356,13 +360,21 @@ impl Disks {
     }
 }
 
-/// Why a leaving disk stays although its chunks have gone, given what one of its lanes has besides chunks.
-pub fn stays((lane, held): (u32, Result<Option<Metadata>, String>)) -> Option<String> {
+/// What one of a disk's lanes has besides chunks, or why nobody can tell.
+type Found = Result<Option<Metadata>, String>;
+
+/// How many slots that is.
+pub fn slots_of(found: &Found) -> u64 {
+    found.iter().flatten().map(|found| found.slots.len() as u64).sum()
+}
+
+/// Why a leaving disk stays although its chunks and slots have gone, given what one of its lanes has besides chunks.
+pub fn stays((lane, held): (u32, Found)) -> Option<String> {
     match held {
-        Ok(held) => held.map(|held| {
+        Ok(held) => held.filter(|held| held.has_versions).map(|_| {
             format!(
-                "lane {lane} has {held}, which don't move with chunks: its disk stays until they are elsewhere; take it back \
-                 with `cairn disk evacuate --keep`, or wait until the slots have moved to other nodes"
+                "lane {lane} has versions, which don't move with chunks: its disk stays until they are gone; take it back with \
+                 `cairn disk evacuate --keep`"
             )
         }),
         Err(error) => Some(format!("nobody can tell what lane {lane} has besides chunks: {error}")),

@@ -190,6 +190,12 @@ impl Scrape {
             None,
             &samples(|disk| Some(u64::from(disk.path.is_some()))),
         )?;
+        writer.gauge(
+            "cairn_disk_slots_to_move",
+            "Slots that are to be moved off a disk that is being emptied",
+            None,
+            &samples(|disk| Some(disk.slots_to_move)),
+        )?;
         writer.gauge("cairn_disk_size", "Room on the disk's file system", bytes, &samples(|disk| disk.total_bytes))?;
         writer.gauge("cairn_disk_free", "Of it, free", bytes, &samples(|disk| disk.free_bytes))
     }

@@ -69,6 +69,9 @@ pub struct ClusterReport {
     pub followed: u64,
     /// Groups of this node that nobody leads, as far as it knows.
     pub leaderless: u64,
+    /// Groups of this node that are being moved from one of its disks to another.
+    #[serde(default)]
+    pub moving: u64,
     /// Entries that are committed and not applied here yet.
     pub lag: u64,
     /// Groups that have stopped on this node.
@@ -190,6 +193,9 @@ pub struct DiskReport {
     pub path: Option<String>,
     /// Whether it is being emptied.
     pub is_leaving: bool,
+    /// Slots that are to be moved off it before it is empty.
+    #[serde(default)]
+    pub slots_to_move: u64,
     /// The capacity it counts with, in bytes.
     pub weight_bytes: u64,
     /// Room on its file system, in bytes, if that says.

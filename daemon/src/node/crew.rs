@@ -1,5 +1,5 @@
 //! The background workers of one core: for each of its lanes compaction and scrub, one that brings chunks home, and on core 0
-//! one that applies lifecycle rules.
+//! one that applies lifecycle rules and one that moves slots off disks that are to be emptied.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::actor::{NameTaken, Rate, Registry, Schedule, Spec, State, Status};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Relocate};
 use crate::config::Config;
 use crate::disks::{Disks, Settle};
 use crate::http::Watch;
@@ -24,6 +24,8 @@ use crate::s3::expire::Expire;
 const COMPACT_EVERY: Duration = Duration::from_mins(1);
 /// How often chunks that don't lie where they belong are looked for; it costs nothing while there are none.
 const SETTLE_EVERY: Duration = Duration::from_secs(30);
+/// How often slots whose disk is to be emptied are looked for, likewise.
+const RELOCATE_EVERY: Duration = Duration::from_secs(5);
 /// How often lifecycle rules are applied; they count in days.
 const EXPIRE_EVERY: Duration = Duration::from_hours(1);
 
@@ -54,6 +56,7 @@ const COMPACT: &str = "compact";
 const SCRUB: &str = "scrub";
 const SETTLE: &str = "settle";
 const EXPIRE: &str = "expire";
+const RELOCATE: &str = "relocate";
 
 /// The actors of this core. Clones share them.
 #[derive(Clone)]
@@ -106,10 +109,14 @@ impl Crew {
         self.0.lanes.borrow_mut().retain(|number, _| own.iter().any(|(own, _)| own == number));
     }
 
-    /// Starts the actor that applies lifecycle rules. Every node has one; what two of them find is done once.
+    /// Starts the actors of a node: one applies lifecycle rules, of which what two nodes find is done once; one moves slots off
+    /// disks that are to be emptied.
     pub fn hire_for_cluster(&self, cluster: &Cluster) {
         let (spec, cluster) = (Spec { schedule: Schedule::Around(EXPIRE_EVERY), ..Spec::new(EXPIRE) }, cluster.clone());
+        let moving = cluster.clone();
         complain(self.0.common.start(&spec, move || Expire { cluster: cluster.clone() }).map(drop));
+        let spec = Spec { schedule: Schedule::Around(RELOCATE_EVERY), ..Spec::new(RELOCATE) };
+        complain(self.0.common.start(&spec, move || Relocate { cluster: moving.clone() }).map(drop));
     }
 
     fn hire_for(&self, lane: &Lane) -> Registry {

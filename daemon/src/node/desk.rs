@@ -192,6 +192,7 @@ async fn cluster_report(cluster: &Cluster) -> Option<ClusterReport> {
         led: groups.led,
         followed: groups.followed,
         leaderless: groups.leaderless,
+        moving: groups.moving,
         lag: groups.lag,
         stopped: stopped.collect(),
     })
@@ -219,6 +220,7 @@ fn disk_report(disk: &DiskStatus) -> DiskReport {
         disk: disk.entry.id.to_string(),
         path: disk.path.clone(),
         is_leaving: disk.entry.state == DiskState::Leaving,
+        slots_to_move: disk.slots_to_move,
         weight_bytes: disk.entry.weight_bytes,
         total_bytes: disk.space.map(|space| space.total),
         free_bytes: disk.space.map(|space| space.free),

@@ -133,9 +133,14 @@ impl SlotLog {
     /// The log of a slot in this lane, as it was left.
     ///
     /// # Errors
-    /// If the index can't be read or says what no log of this version is like.
+    /// If the index can't be read or says what no log of this version is like, or the slot has left this lane.
     pub fn open(lane: &Lane, slot: u32) -> Result<Self, LaneError> {
         let mut ends = Ends::default();
+        if lane.has_left(slot)? {
+            // What it voted since is elsewhere: here it would vote again.
+            let message = "the slot was moved to another lane, which the node's disks should say; bring them all back";
+            return Err(io::Error::other(message).into());
+        }
         if let Some((_, state)) = lane.raft_state(slot)? {
             ends = Ends::decode(&state).map_err(io::Error::other)?;
         }
@@ -150,6 +155,19 @@ impl SlotLog {
             under_way: Cell::new(0),
             landed: Bell::default(),
         })))
+    }
+
+    /// Takes its place in the lane, if it never has: a lane without a trace of it would be taken for one that it isn't in.
+    ///
+    /// # Errors
+    /// If the lane takes no writes.
+    pub async fn begin(&self) -> io::Result<()> {
+        let Inner { lane, slot, .. } = &*self.0;
+        if lane.raft_state(*slot).map_err(io_error)?.is_some() {
+            return Ok(());
+        }
+        let ends = self.0.ends.borrow().clone();
+        self.save(ends).await
     }
 
     /// Whether the group has ever had anything here.
@@ -175,7 +193,8 @@ impl SlotLog {
         }
     }
 
-    async fn all_landed(&self) {
+    /// Waits until no append is on its way.
+    pub async fn all_landed(&self) {
         while self.0.under_way.get() > 0 {
             self.0.landed.rung().await;
         }

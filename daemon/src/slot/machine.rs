@@ -27,12 +27,19 @@ pub struct SlotMachine {
     pub(super) lane: Lane,
     pub(super) slot: u32,
     machine: Rc<dyn Machine>,
+    /// Counts the clones.
+    shared: Rc<()>,
 }
 
 impl SlotMachine {
     /// The machine of a slot whose rows are in this lane.
     pub fn new(lane: &Lane, slot: u32, machine: Rc<dyn Machine>) -> Self {
-        Self { lane: lane.clone(), slot, machine }
+        Self { lane: lane.clone(), slot, machine, shared: Rc::default() }
+    }
+
+    /// Whether nobody else has a clone: then nothing is being applied, nor a snapshot sent.
+    pub fn is_alone(&self) -> bool {
+        Rc::strong_count(&self.shared) == 1
     }
 
     /// Lends its rows as they are now.

@@ -27,6 +27,7 @@
 mod codec;
 #[cfg(test)]
 mod fuzz;
+mod leave;
 mod link;
 mod log;
 mod machine;
@@ -180,6 +181,8 @@ struct Slot {
     /// Whether the group's task has ended: nobody answers any more.
     has_ended: Rc<Cell<bool>>,
     proposals: Cell<usize>,
+    /// Whether it is on its way to another lane: what it says from now on is not the last word.
+    is_leaving: Cell<bool>,
     /// The snapshot that is coming in: its number and the parts there are.
     incoming: futures_util::lock::Mutex<Option<(u64, u32)>>,
 }
@@ -213,6 +216,7 @@ impl Slots {
         lane.drop_staged(slot).await.map_err(stopped)?;
         lane.sweep_slot(slot).await.map_err(stopped)?;
         let log = SlotLog::open(lane, slot).map_err(stopped)?;
+        log.begin().await.map_err(|error| SlotError::Stopped(error.to_string()))?;
         let machine = SlotMachine::new(lane, slot, machine);
         let applied = machine.applied().map_err(stopped)?;
         let tail = log.last().map(|last| last.index).max(applied.map(|at| at.index));
@@ -235,6 +239,7 @@ impl Slots {
             has_recovered,
             has_ended,
             proposals: Cell::new(0),
+            is_leaving: Cell::new(false),
             incoming: None.into(),
         };
         self.0.groups.borrow_mut().insert(slot, Rc::new(slot_here));
@@ -278,6 +283,9 @@ impl Slots {
         let Ok(written) = written else { return Err(SlotError::Unknown("no majority said so in time".to_owned())) };
         match written {
             Ok(written) => Ok(written.data.0),
+            Err(RaftError::Fatal(_)) if slot.is_leaving.get() => {
+                Err(SlotError::Unknown("its group is being moved to another disk".to_owned()))
+            }
             Err(error) => Err(write_error(error)),
         }
     }
@@ -300,6 +308,7 @@ impl Slots {
             Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => {
                 Err(SlotError::NoQuorum)
             }
+            Ok(Err(RaftError::Fatal(_))) if slot.is_leaving.get() => Err(SlotError::NoQuorum),
             Ok(Err(RaftError::Fatal(fatal))) => Err(SlotError::Stopped(fatal.to_string())),
         }
     }
@@ -407,9 +416,13 @@ impl Slots {
     /// Hands over what this node leads to nodes that are up to date, for a stop without a pause: asks, and waits so long.
     pub async fn hand_over(&self, limit: Duration) {
         let groups: Vec<Rc<Slot>> = self.0.groups.borrow().values().cloned().collect();
+        self.hand_over_these(&groups, limit).await;
+    }
+
+    async fn hand_over_these(&self, groups: &[Rc<Slot>], limit: Duration) {
         let deadline = time::now() + limit;
         let mut leaving = Vec::new();
-        for slot in &groups {
+        for slot in groups {
             let metrics = slot.raft.metrics().borrow_watched().clone();
             let best = metrics.replication.iter().flatten().filter(|(node, _)| **node != self.0.me.0);
             let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();

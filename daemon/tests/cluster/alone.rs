@@ -13,17 +13,17 @@ use cairn_meta::version::{Content, Payload};
 
 use crate::place::{Place, SLOTS};
 
-async fn make_bucket(cluster: &Cluster, name: &str) -> BucketRecord {
+pub async fn make_bucket(cluster: &Cluster, name: &str) -> BucketRecord {
     let create = CreateBucket { name: name.to_owned(), owner: "ann".to_owned(), settings: <_>::default() };
     cluster.control("ann", None, ControlCommand::CreateBucket(create)).await.expect("made");
     cluster.map().bucket(name).expect("it is in the map at once").clone()
 }
 
-fn content(text: &str) -> Content {
+pub fn content(text: &str) -> Content {
     Content { size: text.len() as u64, payload: Payload::Inline(text.into()), ..Content::default() }
 }
 
-async fn write(cluster: &Cluster, bucket: &BucketRecord, key: &str, body: Body) {
+pub async fn write(cluster: &Cluster, bucket: &BucketRecord, key: &str, body: Body) {
     let place = Where { bucket: bucket.stamp(), key: key.to_owned() };
     let write = Write { place, id: new_version(), mode: Mode::Overwrite, body };
     let answer = cluster.command((bucket.id, key), None, Command::Commit(vec![write])).await.expect("committed");
@@ -31,14 +31,14 @@ async fn write(cluster: &Cluster, bucket: &BucketRecord, key: &str, body: Body) 
     each.into_iter().for_each(|one| drop(one.expect("not refused")));
 }
 
-async fn read(cluster: &Cluster, bucket: &BucketRecord, key: &str) -> Option<Payload> {
+pub async fn read(cluster: &Cluster, bucket: &BucketRecord, key: &str) -> Option<Payload> {
     let query = Query::Read { bucket: bucket.id, key: key.to_owned(), mode: ReadMode::Preferred, local: vec![] };
     let reply = cluster.query((bucket.id, key), &query, Freshness::Latest).await.expect("answered");
     let Reply::Read(found) = reply else { panic!("{reply:?}") };
     found.filter(|found| found.is_object(wall_millis())).map(|found| found.version.content.payload)
 }
 
-async fn keys(cluster: &Cluster, bucket: &BucketRecord, limit: u32) -> Vec<String> {
+pub async fn keys(cluster: &Cluster, bucket: &BucketRecord, limit: u32) -> Vec<String> {
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let query = ListQuery {
@@ -60,7 +60,7 @@ async fn keys(cluster: &Cluster, bucket: &BucketRecord, limit: u32) -> Vec<Strin
     }
 }
 
-fn names(count: usize) -> Vec<String> {
+pub fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("key-{number:03}")).collect()
 }
 
@@ -124,7 +124,7 @@ fn secrets_of_access_keys_are_sealed_in_the_rows_and_open_in_the_map() {
 }
 
 /// Waits until this core's map has a bucket.
-async fn await_bucket(cluster: &Cluster, name: &str) -> BucketRecord {
+pub async fn await_bucket(cluster: &Cluster, name: &str) -> BucketRecord {
     loop {
         if let Some(bucket) = cluster.map().bucket(name) {
             return bucket.clone();

@@ -5,3 +5,4 @@
 mod alone;
 mod clients;
 mod place;
+mod relocate;

@@ -72,6 +72,22 @@ impl Place {
         said.try_recv().expect("it says so")
     }
 
+    /// Opens the disks, runs `test` on them, and closes them: no group runs.
+    pub fn run_disks<F: Future<Output = ()> + 'static>(
+        &self,
+        test: impl Fn(Disks) -> F + Clone + Send + Sync + 'static,
+    ) {
+        let (data, hub) = (self.data(), DiskHub::new(1));
+        alone(move || {
+            let (hub, data, test) = (hub.clone(), data.clone(), test.clone());
+            async move {
+                let disks = Disks::open(&hub, disk_options(data)).await.expect("the disks open");
+                test(disks.clone()).await;
+                disks.close().await.expect("closed");
+            }
+        });
+    }
+
     /// Opens the cluster, runs `test` on it, and closes it.
     pub fn run<F: Future<Output = ()> + 'static>(&self, test: impl Fn(Cluster) -> F + Clone + Send + Sync + 'static) {
         self.run_on(1, move |cluster, _| test(cluster));
