@@ -122,6 +122,9 @@ pub struct Evacuate {
     /// Take a disk back that was to be emptied
     #[arg(long, conflicts_with = "lost")]
     keep: bool,
+    /// Only begin: the node moves everything while it serves, from when it is started again
+    #[arg(long, conflicts_with_all = ["lost", "keep", "dry_run"])]
+    while_serving: bool,
     #[command(flatten)]
     node: Node,
     #[command(flatten)]

@@ -63,6 +63,9 @@ pub fn text(status: &Status, done: Option<Done>) -> String {
     let mut lines =
         vec![format!("node {}, lane map {}: {settled}", status.map.node, status.map.epoch), rows.trim_fmt()];
     for disk in &status.disks {
+        if disk.slots_to_move > 0 {
+            lines.push(format!("{} has {} slots still to move", name(disk), disk.slots_to_move));
+        }
         lines.extend(disk.held_by.iter().map(|reason| format!("{} can't leave: {reason}", name(disk))));
     }
     for lane in &status.lanes {
@@ -80,7 +83,10 @@ pub fn text(status: &Status, done: Option<Done>) -> String {
         }
     }
     lines.extend(status.troubles.iter().map(|(path, reason)| format!("{path} isn't used: {reason}")));
-    lines.extend(done.map(|done| format!("{} chunks of {} were moved", done.chunks, human(done.bytes))));
+    lines.extend(done.map(|done| {
+        let slots = if done.slots > 0 { format!(" and {} slots", done.slots) } else { String::new() };
+        format!("{} chunks of {}{slots} were moved", done.chunks, human(done.bytes))
+    }));
     lines.join("\n")
 }
 
@@ -91,7 +97,7 @@ pub fn json(status: &Status, done: Option<Done>) -> Value {
             "id": disk.entry.id.to_string(), "state": state(disk), "directory": disk.path, "chunks": chunks,
             "bytes": bytes, "weight_bytes": disk.entry.weight_bytes, "weight_set": disk.entry.is_weight_set,
             "total_bytes": disk.space.map(|space| space.total), "free_bytes": disk.space.map(|space| space.free),
-            "held_by": disk.held_by,
+            "slots_to_move": disk.slots_to_move, "held_by": disk.held_by,
         })
     });
     let lanes = status.lanes.iter().map(|lane| {
@@ -120,7 +126,7 @@ pub fn json(status: &Status, done: Option<Done>) -> Value {
         "disks": disks.collect::<Vec<_>>(),
         "lanes": lanes.collect::<Vec<_>>(),
         "not_used": troubles.collect::<Vec<_>>(),
-        "moved": done.map(|done| json!({ "chunks": done.chunks, "bytes": done.bytes })),
+        "moved": done.map(|done| json!({ "chunks": done.chunks, "bytes": done.bytes, "slots": done.slots })),
     })
 }
 
@@ -138,6 +144,9 @@ pub fn plan_text(plan: &Plan, status: &Status) -> String {
             rows.add_row([one.from.to_string(), one.to.to_string(), one.chunks.to_string(), human(one.bytes)]);
         }
         lines.push(rows.trim_fmt());
+    }
+    if plan.slots > 0 {
+        lines.push(format!("would move {} slots", plan.slots));
     }
     for (id, incoming, room) in &plan.room {
         let disk = status.disks.iter().find(|disk| disk.entry.id == *id);
@@ -159,7 +168,7 @@ pub fn plan_json(plan: &Plan) -> Value {
     );
     json!({
         "chunks": plan.chunks, "bytes": plan.bytes, "move_chunks": chunks, "move_bytes": bytes,
-        "moves": moves.collect::<Vec<_>>(), "room": room.collect::<Vec<_>>(), "obstacles": plan.obstacles,
+        "move_slots": plan.slots, "moves": moves.collect::<Vec<_>>(), "room": room.collect::<Vec<_>>(), "obstacles": plan.obstacles,
         "possible": plan.obstacles.is_empty(),
     })
 }

@@ -1,6 +1,7 @@
 //! Changes, and the moving of chunks that follows.
 
 use cairn_daemon::actor::{Progress, Rate, Registry, Spec, State};
+use cairn_daemon::cluster::relocate_stopped;
 use cairn_daemon::disks::map::DiskState;
 use cairn_daemon::disks::{Disks, LaneMap, Plan, Settle, SettleMessage, Uid};
 use cairn_io::fs::Dir;
@@ -23,6 +24,8 @@ pub struct Done {
     pub chunks: u64,
     /// See `chunks`.
     pub bytes: u64,
+    /// Slots that were moved.
+    pub slots: u64,
 }
 
 impl Add {
@@ -95,6 +98,12 @@ impl Evacuate {
                     }
                     disks.evacuate(disk).await.map_err(|error| refused(&error))?;
                 }
+                if self.while_serving {
+                    out::note(
+                        "The disk is to be emptied; start the node with it, and `cairn status` says when it is out.",
+                    );
+                    return self.node.print(disks, None).await;
+                }
                 let done = settle(disks, &self.pace).await?;
                 if !self.keep {
                     out::note("The disk is empty and out of the node; take it out of `data` in its configuration.");
@@ -144,7 +153,7 @@ async fn plan(disks: &Disks, map: &LaneMap) -> Result<Plan, Failure> {
     disks.plan(map).await.map_err(|error| refused(&error))
 }
 
-/// Moves chunks until every one is where it belongs, or none can be moved any further.
+/// Moves slots and chunks until every one is where it belongs, or none can be moved any further.
 async fn settle(disks: &Disks, pace: &Pace) -> Result<Done, Failure> {
     let first = plan(disks, &disks.map()).await?.to_move();
     let bytes = pace.bytes_per_second.map_or(Rate::Unlimited, Rate::PerSecond);
@@ -155,12 +164,19 @@ async fn settle(disks: &Disks, pace: &Pace) -> Result<Done, Failure> {
     let mailbox = mailbox.map_err(|error| Failure::Broken(error.to_string()))?;
     let style = ProgressStyle::with_template("moving {wide_bar} {bytes}/{total_bytes} {msg}");
     let bar = ProgressBar::new(first.1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let (mut left, mut rounds_idle) = (first, 0);
+    let (mut left, mut rounds_idle, mut slots) = (first, 0, 0);
     let ended = loop {
         if disks.is_settled() {
             break Ok(());
         }
         let epoch = disks.map().epoch;
+        let relocated = match relocate_stopped(disks).await {
+            Ok(relocated) => relocated,
+            Err(error) => {
+                break Err(Failure::Broken(format!("{error}; `cairn disk rebalance` goes on where this ended")));
+            }
+        };
+        slots += relocated.moved;
         if mailbox.send(SettleMessage::Look).await.is_err() {
             break Err(Failure::Broken("moving has ended early".to_owned()));
         }
@@ -173,14 +189,15 @@ async fn settle(disks: &Disks, pace: &Pace) -> Result<Done, Failure> {
         let is_idle = now == left && disks.map().epoch == epoch;
         rounds_idle = if is_idle { rounds_idle + 1 } else { 0 };
         if !disks.is_settled() && rounds_idle >= 2 {
-            break Err(stuck(disks, now).await);
+            let stays = relocated.left.into_iter().map(|(slot, why)| format!("slot {slot} stays: {why}"));
+            break Err(stuck(disks, now, stays.collect()).await);
         }
         left = now;
     };
     registry.stop_all().await;
     bar.finish_and_clear();
     ended?;
-    Ok(Done { chunks: first.0.saturating_sub(left.0), bytes: first.1.saturating_sub(left.1) })
+    Ok(Done { chunks: first.0.saturating_sub(left.0), bytes: first.1.saturating_sub(left.1), slots })
 }
 
 /// Waits until the actor has gone through all lanes.
@@ -211,12 +228,17 @@ fn show(bar: &ProgressBar, before: u64, progress: &Progress) {
 }
 
 /// Why nothing more can be moved.
-async fn stuck(disks: &Disks, (chunks, bytes): (u64, u64)) -> Failure {
-    let obstacles = match disks.plan(&disks.map()).await {
-        Ok(plan) => plan.obstacles,
-        Err(error) => vec![error.to_string()],
-    };
-    let mut reasons = obstacles;
+async fn stuck(disks: &Disks, (chunks, bytes): (u64, u64), slots: Vec<String>) -> Failure {
+    let mut reasons = slots;
+    match disks.plan(&disks.map()).await {
+        Ok(plan) => {
+            // Nobody has written down where they belong, so that nobody knows which copy of theirs counts.
+            let unknown = (plan.slots > 0 && reasons.is_empty())
+                .then(|| format!("{} slots are on it that no file `slots` of the node's disks knows", plan.slots));
+            reasons.extend(plan.obstacles.into_iter().chain(unknown));
+        }
+        Err(error) => reasons.push(error.to_string()),
+    }
     if let Ok(status) = disks.status().await {
         for lane in status.lanes {
             let number = lane.entry.number;

@@ -77,6 +77,11 @@ fn text(report: &NodeReport) -> String {
     if report.cores.iter().flat_map(|core| &core.actors).any(|actor| busy(&actor)) {
         parts.push(actors(report));
     }
+    let leaving = report.disks.iter().filter(|disk| disk.is_leaving);
+    parts.extend(leaving.map(|disk| {
+        let name = disk.path.as_ref().unwrap_or(&disk.disk);
+        format!("{name} is being emptied: {} slots still to move", disk.slots_to_move)
+    }));
     parts.extend(report.troubles.iter().map(|trouble| format!("{} is not used: {}", trouble.path, trouble.why)));
     let whys = report.lanes.iter().filter_map(|lane| lane.why.as_ref().map(|why| format!("lane {}: {why}", lane.lane)));
     parts.extend(whys);
