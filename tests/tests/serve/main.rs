@@ -4,6 +4,7 @@
 
 mod clients;
 mod cluster;
+mod evacuate;
 mod hostile;
 mod life;
 mod metrics;

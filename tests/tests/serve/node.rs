@@ -59,6 +59,16 @@ impl Disks {
         paths.join(",")
     }
 
+    /// The same without this one.
+    pub fn without(mut self, disk: &Path) -> Self {
+        self.paths.retain(|path| path != disk);
+        self
+    }
+
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
     pub fn path(&self, disk: usize) -> &Path {
         &self.paths[disk]
     }

@@ -9,6 +9,9 @@
 //! Through the gateways, S3 requests of a simulated HTTP client: bodies within versions and in chunks, uploads of parts, deletes,
 //! conditions, lists; and whatever is read is whole.
 //!
+//! In an evacuation, each node has two disks, and one of them, now this and now that, is to be emptied while all that goes on; in the end
+//! each node has one, on which everything is.
+//!
 //! In a race, fifty writers at a time want to be the first to create a key: one is, whatever happens meanwhile.
 //!
 //! The nodes are composed as `cairn serve` composes them: disks, the cluster and a gateway on every core, RPC between nodes and for
@@ -32,6 +35,7 @@ use crate::harness::{Outcome, millis, plan_rng};
 use crate::lane::{below, small};
 
 mod client;
+mod evacuate;
 mod gateway;
 mod history;
 mod judge;
@@ -61,6 +65,14 @@ fn are_versions_kept(seed: u64) -> bool {
 }
 
 pub fn plan(seed: u64) -> FaultPlan {
+    plan_on(seed, 1)
+}
+
+pub fn plan_with_disks(seed: u64) -> FaultPlan {
+    plan_on(seed, 2)
+}
+
+fn plan_on(seed: u64, disks: usize) -> FaultPlan {
     let (mut rng, (count, _)) = (plan_rng(seed), size(seed));
     let nodes: Vec<NodeId> = (0..count).map(NodeId).collect();
     let kinds = [
@@ -85,7 +97,7 @@ pub fn plan(seed: u64) -> FaultPlan {
     ];
     // Now and then all of it strikes while the cluster is being born.
     let span = millis(if rng.chance(250_000) { BIRTH_MS } else { STORM_MS });
-    let profile = Profile { faults_max: 10, lasting_max: millis(1_200), ..Profile::all(&nodes, 1, span) };
+    let profile = Profile { faults_max: 10, lasting_max: millis(1_200), ..Profile::all(&nodes, disks, span) };
     FaultPlan::random(&mut rng, &profile.only(&kinds))
 }
 
@@ -94,6 +106,8 @@ pub struct Books {
     replicas: usize,
     cores: usize,
     are_versions_kept: bool,
+    /// Disks of each node; of two, one is emptied.
+    disks: usize,
     /// The indexes, by node and the directories of their lanes.
     memories: Arc<Mutex<BTreeMap<String, Memory>>>,
     /// Whether a node's disks were made.
@@ -112,6 +126,8 @@ pub struct Books {
     answered: Cell<u64>,
     /// Those of them that came by the public services.
     answered_publicly: Cell<u64>,
+    /// Slots that were moved off disks.
+    moved: Cell<u64>,
     verdict: RefCell<Option<Result<(), String>>>,
 }
 
@@ -119,12 +135,13 @@ pub struct Books {
 const LIVES_MAX: u64 = 1_000;
 
 impl Books {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, disks: usize) -> Self {
         let (replicas, cores) = size(seed);
         Self {
             replicas,
             cores,
             are_versions_kept: are_versions_kept(seed),
+            disks,
             memories: Arc::default(),
             is_made: (0..replicas).map(|_| Cell::new(false)).collect(),
             open: (0..replicas).map(|_| RefCell::default()).collect(),
@@ -136,6 +153,7 @@ impl Books {
             done: Cell::new(0),
             answered: Cell::new(0),
             answered_publicly: Cell::new(0),
+            moved: Cell::new(0),
             verdict: RefCell::default(),
         }
     }
@@ -153,13 +171,14 @@ impl Books {
 }
 
 /// A world with the nodes of a cluster, and nobody who asks them.
-fn begin(seed: u64) -> (World, Rc<Books>) {
-    let books = Rc::new(Books::new(seed));
+fn begin(seed: u64, disks: usize) -> (World, Rc<Books>) {
+    let books = Rc::new(Books::new(seed, disks));
     let mut world = World::new(seed, WorldConfig::default());
     for node in 0..books.replicas {
-        let disk = DiskConfig { sectors_tear: false, ..DiskConfig::new("/disk0", 24 << 20) };
+        let disk =
+            |disk: usize| DiskConfig { sectors_tear: false, ..DiskConfig::new(format!("/disk{disk}"), 24 << 20) };
         let config = NodeConfig {
-            disks: vec![disk],
+            disks: (0..disks).map(disk).collect(),
             cores: books.cores,
             restart_after: Some(millis(30)),
             ..NodeConfig::default()
@@ -199,7 +218,16 @@ fn add<F: Future<Output = ()> + 'static>(
 }
 
 pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
-    let (mut world, books) = begin(seed);
+    serve(seed, plan, 1)
+}
+
+/// The same while disks are emptied.
+pub fn evacuation(seed: u64, plan: &FaultPlan) -> Outcome {
+    serve(seed, plan, 2)
+}
+
+fn serve(seed: u64, plan: &FaultPlan, disks: usize) -> Outcome {
+    let (mut world, books) = begin(seed, disks);
     (0..CLIENTS).for_each(|client| add(&mut world, &books, move |books| client::run(books, client)));
     add(&mut world, &books, client::look_on);
     add(&mut world, &books, judge::run);
@@ -209,6 +237,9 @@ pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
         if books.answered_publicly.get() == 0 {
             return Err("no request by the public services was answered".to_owned());
         }
+        if books.disks > 1 && books.moved.get() == 0 {
+            return Err("no slot was moved".to_owned());
+        }
         books.shown.check()?;
         books.history.check()
     });
@@ -217,7 +248,7 @@ pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
 
 /// S3 programs in place of the clients.
 pub fn run_gateway(seed: u64, plan: &FaultPlan) -> Outcome {
-    let (mut world, books) = begin(seed);
+    let (mut world, books) = begin(seed, 1);
     (0..CLIENTS).for_each(|client| add(&mut world, &books, move |books| gateway::run(books, client)));
     add(&mut world, &books, gateway::judge);
     world.apply(plan);
@@ -228,7 +259,7 @@ pub fn run_gateway(seed: u64, plan: &FaultPlan) -> Outcome {
 
 /// Fifty writers of one key at a time, that each want to be the first.
 pub fn race(seed: u64, plan: &FaultPlan) -> Outcome {
-    let (mut world, books) = begin(seed);
+    let (mut world, books) = begin(seed, 1);
     add(&mut world, &books, race::run);
     world.apply(plan);
     world.run_for(millis(STORM_MS));

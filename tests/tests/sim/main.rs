@@ -55,6 +55,11 @@ fn a_gateway_keeps_what_it_answered_for() {
 }
 
 #[test]
+fn an_evacuation_keeps_what_was_answered_for() {
+    Scenario { name: "evacuation", plan: cluster::plan_with_disks, run: cluster::evacuation }.check();
+}
+
+#[test]
 fn of_fifty_writers_one_is_first() {
     Scenario { name: "fifty", plan: cluster::plan, run: cluster::race }.check();
 }

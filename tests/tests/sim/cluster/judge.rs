@@ -67,6 +67,7 @@ async fn look(books: &Books, pool: &Pool) -> Result<(), String> {
             Item::Prefix(_) => None,
         }));
     }
+    super::evacuate::check(books)?;
     check_versions(books, &versions)?;
     let listed = insist(books, (b'l', 0, 2, 0, 0)).await.ok_or("nobody lists")?;
     let mut read = Vec::new();

@@ -27,6 +27,7 @@ use cairn_placement::NodeId as Id;
 use futures_util::future::{Either, select};
 
 use super::client::{AGAIN, Request, SAID, address, decode};
+use super::evacuate;
 use super::gateway;
 use super::{Books, KEYS, Rc, SEGMENT, SLOTS, below, millis, small};
 use crate::wire;
@@ -35,7 +36,6 @@ pub const CLUSTER: u128 = 7;
 pub const BUCKET: &str = "photos";
 pub const ACCESS: &str = "KEY-ann";
 pub const SECRET: &str = "secret of ann";
-const DATA: &str = "/disk0/data";
 
 /// Where a node answers RPC.
 pub fn rpc_address(node: usize) -> std::net::SocketAddr {
@@ -108,15 +108,19 @@ impl Life {
         let answering =
             task::spawn(Class::Foreground, answer(gateway::address(self.node, self.core.index()), &cluster));
         let compacting = task::spawn(Class::Maintenance, compact(disks.clone()));
+        let settling = task::spawn(Class::Maintenance, evacuate::settle(books.clone(), disks.clone()));
         let why = match broken {
             Some(why) => why,
             None if self.core.index() == 0 => {
                 *books.open[self.node].borrow_mut() = Some(cluster.clone());
-                until_broken(&cluster, &disks).await
+                let evacuating = task::spawn(Class::Maintenance, evacuate::run(books.clone(), cluster.clone()));
+                let why = until_broken(&cluster, &disks).await;
+                drop(evacuating);
+                why
             }
             None => std::future::pending().await,
         };
-        drop((serving, answering, compacting, server));
+        drop((serving, answering, compacting, settling, server));
         books.open[self.node].take();
         cluster.close().await;
         // A lane may be poisoned.
@@ -124,9 +128,13 @@ impl Life {
         Err(why)
     }
 
+    fn data(&self) -> Vec<String> {
+        (0..self.books.disks).map(|disk| format!("/disk{disk}/data")).collect()
+    }
+
     async fn make_disks(&self) -> Result<(), String> {
         let how = Format { lanes: 2, segment_bytes: SEGMENT };
-        match format(&[DATA.to_owned()], Uid([7; 16]), how).await {
+        match format(&self.data(), Uid([7; 16]), how).await {
             // A life before was broken off when all was done.
             Ok(_) | Err(DisksError::Refused(_)) => self.books.is_made[self.node].set(true),
             Err(error) => return Err(text(error)),
@@ -162,7 +170,7 @@ impl Life {
             }
             store
         };
-        DiskOptions { data: vec![DATA.to_owned()], lane, index: std::sync::Arc::new(index) }
+        DiskOptions { data: self.data(), lane, index: std::sync::Arc::new(index) }
     }
 
     fn options(&self) -> Options {
