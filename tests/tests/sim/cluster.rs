@@ -267,8 +267,15 @@ pub fn race(seed: u64, plan: &FaultPlan) -> Outcome {
     Outcome::of(&world, verdict)
 }
 
-/// After the storm everything works again, and there is a verdict.
 fn judge(world: &mut World, books: &Rc<Books>, askers: usize) -> Result<(), String> {
+    let verdict = wait(world, books, askers);
+    // What is open has files, these the world, that the programs, and they the books: a ring that would stay.
+    books.open.iter().for_each(|open| drop(open.take()));
+    verdict
+}
+
+/// After the storm everything works again, and there is a verdict.
+fn wait(world: &mut World, books: &Rc<Books>, askers: usize) -> Result<(), String> {
     world.calm();
     books.is_storm_over.set(true);
     let seen = books.clone();
