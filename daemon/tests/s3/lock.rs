@@ -60,6 +60,23 @@ fn held_versions_stay() {
 }
 
 #[test]
+fn who_may_not_lock_may_not_store_what_is_locked() {
+    serve(|node| async move {
+        let (ann, bob) = (node.ann(), node.bob());
+        ann.send("PUT", "/bucket", &[("x-amz-bucket-object-lock-enabled", "true")], "").await.is(200);
+        let policy = r#"{"Version":"2012-10-17","Statement":[
+            {"Effect":"Allow","Principal":"*","Action":"s3:PutObject","Resource":"arn:aws:s3:::bucket/*"}]}"#;
+        ann.put("/bucket?policy", policy).await.is(204);
+        bob.put("/bucket/k", "x").await.is(200);
+        let until = iso(now() + 3_600_000);
+        let kept = [("x-amz-object-lock-mode", "GOVERNANCE"), ("x-amz-object-lock-retain-until-date", until.as_str())];
+        bob.send("PUT", "/bucket/k", &kept, "x").await.fails(403, "AccessDenied");
+        bob.send("PUT", "/bucket/k", &[("x-amz-object-lock-legal-hold", "ON")], "x").await.fails(403, "AccessDenied");
+        bob.send("PUT", "/bucket/k", &[("x-amz-object-lock-legal-hold", "OFF")], "x").await.is(200);
+    });
+}
+
+#[test]
 fn buckets_lock_what_comes_without_a_lock() {
     serve(|node| async move {
         let ann = node.ann();

@@ -31,7 +31,10 @@ pub fn lock_of_request(call: &Call, bucket: &Bucket) -> Result<Lock> {
     }
     let legal_hold = match hold {
         None | Some("OFF") => false,
-        Some("ON") => true,
+        Some("ON") => {
+            call.allow_named(bucket, "s3:PutObjectLegalHold", Some(call.key()), Some(Permission::Write))?;
+            true
+        }
         Some(other) => {
             return Err(S3Error::argument(
                 "x-amz-object-lock-legal-hold",
