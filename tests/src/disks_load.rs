@@ -1,7 +1,8 @@
 //! A program that fills the disks of a node, and checks what is left on them.
 //!
 //! ```text
-//!   disks-load fill SEED COUNT DIR,...    stores chunks made of SEED and the numbers from 0 to COUNT
+//!   disks-load fill SEED COUNT DIR,...    stores chunks made of SEED and the numbers from 0 to COUNT, then waits for the end
+//!                                         of its standard input before it lets go of the disks
 //!   disks-load check SEED COUNT DIR,...   reads each of them, and counts: nothing else may be there, and nothing twice
 //! ```
 
@@ -78,6 +79,8 @@ async fn fill(disks: &Disks, seed: u64, count: u64) -> Result<(), String> {
     while let Some(put) = puts.next().await {
         put.map_err(|error| error.to_string())?;
     }
+    // Whoever tries the disks meanwhile finds them in use, however fast they were filled.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).map_err(|error| error.to_string())?;
     Ok(())
 }
 
