@@ -15,6 +15,8 @@ pub struct Groups {
     pub followed: u64,
     /// Of those that are here, without a leader that is known.
     pub leaderless: u64,
+    /// In which nothing happens: they cost next to nothing.
+    pub resting: u64,
     /// On their way to another disk, and so not running for a moment.
     pub moving: u64,
     /// Entries that are committed and not applied here yet.
@@ -30,6 +32,7 @@ impl Groups {
         self.led += other.led;
         self.followed += other.followed;
         self.leaderless += other.leaderless;
+        self.resting += other.resting;
         self.moving += other.moving;
         self.lag += other.lag;
         self.stopped.extend(other.stopped);
@@ -56,6 +59,7 @@ impl Core {
                 }
             };
             groups.lag += status.lag;
+            groups.resting += u64::from(status.is_resting && status.stopped.is_none());
             match (status.stopped, status.is_leader, status.leader) {
                 (Some(why), ..) => groups.stopped.push((slot, why)),
                 (None, true, _) => groups.led += 1,

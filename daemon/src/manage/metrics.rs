@@ -250,11 +250,12 @@ impl Scrape {
 
     fn cluster(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let Some(cluster) = &self.report.cluster else { return Ok(()) };
-        let gauges: [(&str, &str, u64); 6] = [
+        let gauges: [(&str, &str, u64); 7] = [
             ("cairn_map_epoch", "The epoch of the cluster map that the node has", cluster.epoch),
             ("cairn_groups_led", "Groups that the node leads", cluster.led),
             ("cairn_groups_followed", "Groups of the node that another one leads", cluster.followed),
             ("cairn_groups_leaderless", "Groups of the node that nobody leads, as far as it knows", cluster.leaderless),
+            ("cairn_groups_resting", "Groups of the node in which nothing happens", cluster.resting),
             ("cairn_groups_stopped", "Groups that have stopped on the node", cluster.stopped.len() as u64),
             ("cairn_groups_lag", "Entries that are committed and not applied on the node yet", cluster.lag),
         ];

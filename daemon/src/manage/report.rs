@@ -69,6 +69,9 @@ pub struct ClusterReport {
     pub followed: u64,
     /// Groups of this node that nobody leads, as far as it knows.
     pub leaderless: u64,
+    /// Groups of this node in which nothing happens.
+    #[serde(default)]
+    pub resting: u64,
     /// Groups of this node that are being moved from one of its disks to another.
     #[serde(default)]
     pub moving: u64,

@@ -192,6 +192,7 @@ async fn cluster_report(cluster: &Cluster) -> Option<ClusterReport> {
         led: groups.led,
         followed: groups.followed,
         leaderless: groups.leaderless,
+        resting: groups.resting,
         moving: groups.moving,
         lag: groups.lag,
         stopped: stopped.collect(),

@@ -17,6 +17,7 @@ use futures_util::future::LocalBoxFuture;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 
 use super::codec::decode_entry;
+use super::rest::Claim;
 use super::types::{Command, Entry, LogId, Membership, Payload, SnapshotMeta, StoredMembership, Vote, log_id};
 use super::wire::{Item, Question, Reply, SnapshotEnd, SnapshotPart, decode_batch, encode_batch};
 use super::{Nobody, Options, Slots};
@@ -105,6 +106,9 @@ impl Source<'_> {
             }
             Question::Transfer(_) => {}
             Question::Snapshot(part) => part.vote = vote,
+            Question::Rest(claim) => {
+                (claim.vote, claim.last) = (vote, log_id(term, claim.last.index));
+            }
             Question::Install(SnapshotEnd { vote: theirs, meta, .. }) => {
                 *theirs = vote;
                 let members = meta.last_membership.membership().clone();
@@ -117,7 +121,7 @@ impl Source<'_> {
     }
 
     fn any_question(&mut self) -> Question {
-        match self.byte() % 6 {
+        match self.byte() % 7 {
             0 => {
                 let (vote, prev_log_id, leader_commit) = (self.vote(), self.log_id_option(), self.log_id_option());
                 let entry = |source: &mut Self| Entry { log_id: source.log_id(), payload: source.payload() };
@@ -134,6 +138,7 @@ impl Source<'_> {
                 let rows = (0..self.byte() % 4).map(|_| row(self)).collect();
                 Question::Snapshot(SnapshotPart { vote, session, part, rows })
             }
+            5 => Question::Rest(Claim { vote: self.vote(), last: self.log_id() }),
             _ => {
                 let (vote, session, parts) = (self.vote(), self.number(), u32::from(self.byte()));
                 let last_membership = StoredMembership::new(self.log_id_option(), self.membership());
@@ -144,7 +149,7 @@ impl Source<'_> {
     }
 
     fn reply(&mut self) -> Reply {
-        match self.byte() % 9 {
+        match self.byte() % 11 {
             0 => Reply::Append(AppendEntriesResponse::Success),
             1 => Reply::Append(AppendEntriesResponse::PartialSuccess(self.log_id_option())),
             2 => Reply::Append(AppendEntriesResponse::Conflict),
@@ -156,6 +161,8 @@ impl Source<'_> {
             5 => Reply::Transferring,
             6 => Reply::Staged,
             7 => Reply::Installed(self.vote()),
+            8 => Reply::Resting,
+            9 => Reply::Awake,
             _ => Reply::Unable("reason".repeat(usize::from(self.byte()))),
         }
     }
@@ -189,6 +196,7 @@ fn assert_same(said: &Question, heard: &Question) {
             assert_eq!((said.vote, said.session, said.parts), (heard.vote, heard.session, heard.parts));
             assert_eq!(said.meta, heard.meta);
         }
+        (Question::Rest(said), Question::Rest(heard)) => assert_eq!(said, heard),
         _ => panic!("another kind of question"),
     }
 }
@@ -298,6 +306,8 @@ fn impossible_questions_are_refused_and_the_slot_goes_on() {
         install(Vote::new(9, 7), None, None),
         install(leader, Some(id(10, 4)), None),
         install(leader, Some(id(9, 4)), Some(id(9, 5))),
+        Question::Rest(Claim { vote: Vote::new(9, 7), last: id(9, 4) }),
+        Question::Rest(Claim { vote: leader, last: id(10, 4) }),
     ];
     let item = |question: &Question| Item { is_answer: false, number: 1, slot: 3, body: question.encode().into() };
     let items: Vec<Item> = questions.iter().map(item).collect();

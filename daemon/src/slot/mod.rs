@@ -32,6 +32,7 @@ mod link;
 mod log;
 mod machine;
 mod over_rpc;
+mod rest;
 mod router;
 pub mod runtime;
 mod snapshot;
@@ -50,8 +51,10 @@ use cairn_meta::rows::{Machine, Rows};
 use cairn_placement::NodeId;
 use futures_util::future::LocalBoxFuture;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
-use openraft::metrics::RaftServerMetrics;
+use openraft::errors::{
+    ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
+};
+use openraft::raft::{AppendEntriesResponse, ClientWriteResponse};
 use openraft::{Config, EmptyNode, Raft, ReadPolicy, SnapshotPolicy};
 
 pub use codec::Undecodable;
@@ -63,6 +66,7 @@ pub use wire::{Item as Piece, decode_batch, encode_batch, sender_of};
 
 use crate::lane::{Lane, LaneError, SLOTS_MAX};
 use link::Links;
+use rest::{Rest, leads_alone, watch};
 use router::{Answers, Router};
 use snapshot::SnapshotData;
 use types::Vote;
@@ -71,10 +75,10 @@ use wire::{Question, Reply, SnapshotEnd, SnapshotPart};
 /// How groups are run. All nodes should agree.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How often a leader tells its group that it is there.
+    /// How often a leader tells a group that it is there, while something happens in it; else every second time.
     pub heartbeat: Duration,
-    /// Who hears nothing for so long, drawn anew between the two, stands for election. The longer one is also how long a
-    /// leader's lease lasts.
+    /// The longer one is how long nobody else is elected who would be, once a leader was heard. Who hears nothing for that and
+    /// up to as long as the shorter one stands for election.
     pub election: (Duration, Duration),
     /// The log's entries are given up when so many have been applied since the last time.
     pub snapshot_entries: u64,
@@ -91,8 +95,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(500),
-            election: (Duration::from_millis(1500), Duration::from_millis(3000)),
+            heartbeat: Duration::from_millis(250),
+            election: (Duration::from_millis(600), Duration::from_millis(1200)),
             snapshot_entries: 4096,
             kept_entries: 1024,
             propose_limit: Duration::from_secs(10),
@@ -152,6 +156,8 @@ pub struct SlotStatus {
     pub voters: BTreeSet<NodeId>,
     /// Who follows without a vote.
     pub learners: BTreeSet<NodeId>,
+    /// Whether nothing happens in it, so that it rests.
+    pub is_resting: bool,
     /// Why it has stopped, if so.
     pub stopped: Option<String>,
 }
@@ -166,12 +172,20 @@ struct Inner {
     config: Arc<Config>,
     router: Rc<Router>,
     groups: RefCell<BTreeMap<u32, Rc<Slot>>>,
+    /// Looks after those that rest.
+    looking: rest::Looking,
 }
+
+/// A group's task, as one speaks to it.
+type Running = Raft<Group, SlotMachine>;
+/// Why it doesn't write.
+type WriteError = RaftError<Group, ClientWriteError<Group>>;
 
 /// One group here.
 struct Slot {
     number: u32,
-    raft: Raft<Group, SlotMachine>,
+    raft: Running,
+    rest: Rc<Rest>,
     machine: SlotMachine,
     log: SlotLog,
     /// The last entry that may have been applied before this start.
@@ -195,8 +209,9 @@ impl Slots {
     pub fn new(me: NodeId, transport: Rc<dyn Transport>, options: Options) -> Result<Self, SlotError> {
         let config = config(&options).map_err(|error| SlotError::Refused(error.to_string()))?;
         let router = Router::new(me.0, transport, options.batch_limit);
-        let groups = RefCell::default();
-        let inner = Rc::new(Inner { me, options, config: Arc::new(config), router, groups });
+        let (config, groups, looking) = (Arc::new(config), RefCell::default(), RefCell::default());
+        let inner = Rc::new(Inner { me, options, config, router, groups, looking });
+        inner.begin_to_look();
         let answers: Rc<dyn Answers> = inner.clone();
         inner.router.set_answers(Rc::downgrade(&answers));
         Ok(Self(inner))
@@ -229,10 +244,12 @@ impl Slots {
             let _ = raft.trigger().elect(false).await;
         }
         let (has_recovered, has_ended) = (Cell::new(tail.is_none()), Rc::new(Cell::new(false)));
-        spawn(Class::Foreground, watch(raft.clone(), has_ended.clone())).detach();
+        let rest = Rc::<Rest>::default();
+        spawn(Class::Foreground, watch(raft.clone(), Rc::downgrade(&rest), has_ended.clone())).detach();
         let slot_here = Slot {
             number: slot,
             raft,
+            rest,
             machine,
             log,
             tail,
@@ -279,7 +296,7 @@ impl Slots {
             error if error.is_poisoned() => SlotError::Stopped(error.to_string()),
             error => SlotError::Busy(error.to_string()),
         })?;
-        let written = time::timeout(self.0.options.propose_limit, slot.raft.client_write(Command(command))).await;
+        let written = time::timeout(self.0.options.propose_limit, slot.write(Command(command))).await;
         let Ok(written) = written else { return Err(SlotError::Unknown("no majority said so in time".to_owned())) };
         match written {
             Ok(written) => Ok(written.data.0),
@@ -353,6 +370,8 @@ impl Slots {
     /// See the table above.
     pub async fn change_voters(&self, slot: u32, voters: &BTreeSet<NodeId>) -> Result<(), SlotError> {
         let here = self.slot(slot)?;
+        // A leader that has rested hears from a majority again before it changes anything.
+        self.barrier(slot).await?;
         let known = self.status(slot)?;
         let new = voters.iter().filter(|node| !known.voters.contains(node) && !known.learners.contains(node));
         for node in new {
@@ -383,6 +402,7 @@ impl Slots {
             lag: committed.map_or(0, |index| index + 1).saturating_sub(applied.map_or(0, |index| index + 1)),
             voters: members.voter_ids().map(NodeId).collect(),
             learners: members.learner_ids().map(NodeId).collect(),
+            is_resting: slot.rest.is_resting(),
             stopped: slot.stopped(),
         })
     }
@@ -440,6 +460,7 @@ impl Slots {
 
     /// Stops all groups. What isn't committed of the index is found in the log by the next start.
     pub async fn close(&self) {
+        self.0.looking.take();
         let groups = self.0.groups.take();
         for slot in groups.values() {
             let _ = slot.raft.shutdown().await;
@@ -478,26 +499,6 @@ fn config(options: &Options) -> Result<Config, openraft::ConfigError> {
     config.validate()
 }
 
-/// Watches a group until its task ends. Its clock is stopped for as long as this node leads it and nobody else belongs to it:
-/// there is nobody to be told that it is there, and nobody who could take its place. A node that is a cluster of its own
-/// has hundreds of such groups.
-async fn watch(raft: Raft<Group, SlotMachine>, has_ended: Rc<Cell<bool>>) {
-    let mut seen = raft.server_metrics();
-    loop {
-        let is_alone = leads_alone(&seen.borrow_watched());
-        raft.runtime_config().tick(!is_alone);
-        if seen.changed().await.is_err() {
-            return has_ended.set(true);
-        }
-    }
-}
-
-/// Whether this node leads a group that nobody else belongs to.
-fn leads_alone(now: &RaftServerMetrics<Group>) -> bool {
-    let members = now.membership_config.membership();
-    now.current_leader == Some(now.id) && members.nodes().all(|(node, _)| *node == now.id)
-}
-
 /// A proposal that is under way.
 struct Proposing(Rc<Slot>);
 
@@ -522,7 +523,7 @@ fn not_leader(forward: &ForwardToLeader<Group>) -> SlotError {
     SlotError::NotLeader { leader: forward.leader_id.map(NodeId) }
 }
 
-fn write_error(error: RaftError<Group, ClientWriteError<Group>>) -> SlotError {
+fn write_error(error: WriteError) -> SlotError {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => not_leader(&forward),
         RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
@@ -535,10 +536,10 @@ fn write_error(error: RaftError<Group, ClientWriteError<Group>>) -> SlotError {
 
 impl Answers for Inner {
     fn answer(&self, _from: u64, slot: u32, question: Question) -> LocalBoxFuture<'static, Reply> {
-        let here = self.groups.borrow().get(&slot).cloned();
+        let (here, election) = (self.groups.borrow().get(&slot).cloned(), self.options.election);
         Box::pin(async move {
             match here {
-                Some(here) => here.answer(question).await,
+                Some(here) => here.answer(question, election).await,
                 None => Reply::Unable(SlotError::NoSlot(slot).to_string()),
             }
         })
@@ -555,6 +556,21 @@ impl Slot {
         Some(said.unwrap_or_else(|| {
             "a defect: its task has ended, and the node's log says why; restart the node, and report it".to_owned()
         }))
+    }
+
+    /// A leader that has rested must hear from a majority again before openraft takes anything from it: it is refused, and
+    /// said once more.
+    async fn write(&self, command: Command) -> Result<ClientWriteResponse<Group>, WriteError> {
+        let written = self.raft.client_write(command.clone()).await;
+        let is_rested = |forward: &ForwardToLeader<Group>| forward.reason == ForwardReason::LeaseExpired;
+        match &written {
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) if is_rested(forward) => {}
+            _ => return written,
+        }
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => self.raft.client_write(command).await,
+            Err(_) => written,
+        }
     }
 
     /// Waits until all that was applied before this start is applied again. How far the log is committed is never kept,
@@ -575,13 +591,19 @@ impl Slot {
         Ok(())
     }
 
-    async fn answer(&self, question: Question) -> Reply {
+    async fn answer(&self, question: Question, (spread, lease): (Duration, Duration)) -> Reply {
         let unable = |reason: &dyn std::fmt::Display| Reply::Unable(reason.to_string());
         match question {
             Question::Append(request) => match self.raft.append_entries(request).await {
-                Ok(response) => Reply::Append(response),
+                Ok(response) => {
+                    if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                        self.rest.hear(lease, spread);
+                    }
+                    Reply::Append(response)
+                }
                 Err(error) => unable(&error),
             },
+            Question::PreVote(_) if self.knows_a_leader(lease).await => unable(&"its leader is there"),
             Question::Vote(request) => match self.raft.vote(request).await {
                 Ok(response) => Reply::Vote(response),
                 Err(error) => unable(&error),
@@ -595,6 +617,7 @@ impl Slot {
                 Ok(Err(error)) => unable(&error),
                 Err(fatal) => unable(&fatal),
             },
+            Question::Rest(claim) => self.take_claim(claim, lease, spread),
             Question::Snapshot(part) => self.stage(part).await,
             Question::Install(end) => self.install(end).await,
         }

@@ -109,8 +109,25 @@ impl Router {
     /// Asks a slot's group on a node.
     ///
     /// # Errors
-    /// If there is no answer within this time.
+    /// If there is no answer within this time, or it can't.
     pub async fn ask(&self, node: u64, slot: u32, question: &Question, limit: Duration) -> Result<Reply, Unreachable> {
+        match self.ask_plainly(node, slot, question, limit).await? {
+            Reply::Unable(reason) => Err(Unreachable { node, reason }),
+            reply => Ok(reply),
+        }
+    }
+
+    /// The same; that it can't is an answer as well.
+    ///
+    /// # Errors
+    /// If there is no answer within this time.
+    pub async fn ask_plainly(
+        &self,
+        node: u64,
+        slot: u32,
+        question: &Question,
+        limit: Duration,
+    ) -> Result<Reply, Unreachable> {
         let number = self.next.replace(self.next.get().wrapping_add(1));
         let (sender, receiver) = oneshot::channel();
         self.waiting.borrow_mut().insert(number, (node, sender));
@@ -120,7 +137,6 @@ impl Router {
         let reply = time::timeout(limit, receiver).await;
         drop(asked);
         match reply {
-            Ok(Ok(Reply::Unable(reason))) => Err(Unreachable { node, reason }),
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(_)) => Err(unreachable("the batch was not answered")),
             Err(_) => Err(unreachable("no answer in time")),

@@ -14,6 +14,7 @@ use bytes::{BufMut, Bytes};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 
 use super::codec::{Reader, Undecodable, Write, decode_entry, encode_payload};
+use super::rest::Claim;
 use super::types::{Entry, Group, LogId, SnapshotMeta, Vote, term_of};
 use crate::lane::Row;
 
@@ -97,6 +98,7 @@ pub enum Question {
     Transfer(TransferLeaderRequest<Group>),
     Snapshot(SnapshotPart),
     Install(SnapshotEnd),
+    Rest(Claim),
 }
 
 /// Rows of a snapshot. Parts come in order.
@@ -126,6 +128,10 @@ pub enum Reply {
     Staged,
     /// The snapshot is installed, or another leader has this vote.
     Installed(Vote),
+    /// What was claimed is so: it rests.
+    Resting,
+    /// It isn't so.
+    Awake,
     /// It can't: no such group here, too busy, or it has stopped. Ask again later.
     Unable(String),
 }
@@ -136,6 +142,7 @@ const PRE_VOTE: u8 = 3;
 const TRANSFER: u8 = 4;
 const SNAPSHOT: u8 = 5;
 const INSTALL: u8 = 6;
+const REST: u8 = 7;
 
 impl Question {
     pub fn encode(&self) -> Vec<u8> {
@@ -181,6 +188,11 @@ impl Question {
                 bytes.put_log_id_option(meta.last_log_id.as_ref());
                 bytes.put_stored_membership(&meta.last_membership);
             }
+            Self::Rest(Claim { vote, last }) => {
+                bytes.put_u8(REST);
+                bytes.put_vote(vote);
+                bytes.put_log_id(last);
+            }
         }
         bytes
     }
@@ -225,6 +237,7 @@ impl Question {
                 let meta = SnapshotMeta { last_log_id, last_membership };
                 Self::Install(SnapshotEnd { vote, session, parts, meta })
             }
+            REST => Self::Rest(Claim { vote: reader.vote()?, last: reader.log_id()? }),
             _ => return Err(reader.wrong()),
         };
         if !question.is_possible() {
@@ -253,6 +266,7 @@ impl Question {
                 let is_member_known = *meta.last_membership.log_id() <= meta.last_log_id;
                 vote.is_committed() && is_member_known && is_of(vote, meta.last_log_id)
             }
+            Self::Rest(Claim { vote, last }) => vote.is_committed() && is_of(vote, Some(*last)),
         }
     }
 }
@@ -284,6 +298,8 @@ const TRANSFERRING: u8 = 6;
 const STAGED: u8 = 7;
 const INSTALLED: u8 = 8;
 const UNABLE: u8 = 9;
+const RESTING: u8 = 10;
+const AWAKE: u8 = 11;
 
 impl Reply {
     pub fn encode(&self) -> Vec<u8> {
@@ -307,6 +323,8 @@ impl Reply {
             }
             Self::Transferring => bytes.put_u8(TRANSFERRING),
             Self::Staged => bytes.put_u8(STAGED),
+            Self::Resting => bytes.put_u8(RESTING),
+            Self::Awake => bytes.put_u8(AWAKE),
             Self::Installed(vote) => {
                 bytes.put_u8(INSTALLED);
                 bytes.put_vote(vote);
@@ -332,6 +350,8 @@ impl Reply {
             }
             TRANSFERRING => Self::Transferring,
             STAGED => Self::Staged,
+            RESTING => Self::Resting,
+            AWAKE => Self::Awake,
             INSTALLED => Self::Installed(reader.vote()?),
             UNABLE => Self::Unable(String::from_utf8_lossy(reader.rest()).into_owned()),
             _ => return Err(reader.wrong()),

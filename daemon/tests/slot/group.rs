@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use cairn_daemon::lane::{Lane, Options as LaneOptions, Owner};
 use cairn_daemon::rpc::{Limits, Pool, Server, Services};
-use cairn_daemon::slot::{Options, SlotError, Slots, Transport, Unreachable};
+use cairn_daemon::slot::{Options, SlotError, SlotStatus, Slots, Transport, Unreachable};
 use cairn_io::fs::Dir;
 use cairn_io::log::Options as LogOptions;
 use cairn_io::time::{self, Duration, sleep};
@@ -27,6 +27,7 @@ on_each_driver!(
     a_node_never_shows_less_than_before_a_restart,
     a_new_member_gets_a_snapshot,
     a_group_of_one_rests_until_others_join,
+    a_group_in_which_nothing_happens_rests_until_something_does,
     a_leader_hands_over,
     a_command_with_too_many_rows_is_refused_and_the_group_goes_on,
     more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble,
@@ -333,6 +334,69 @@ async fn a_group_of_one_rests_until_others_join(place: Place) {
     slots.change_voters(SLOT, &ids(1..=3)).await.expect("others join");
     cluster.stop(0).await;
     assert_eq!(cluster.propose("key").await, b"value", "the others notice that it has gone");
+}
+
+impl Cluster {
+    fn status(&self, at: usize) -> SlotStatus {
+        self.nodes[at].slots.as_ref().expect("it runs").status(SLOT).expect("it is open")
+    }
+
+    /// Waits until the group rests on every node that runs.
+    async fn until_all_rest(&self) {
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|at| self.nodes[*at].slots.is_some()).collect();
+        for _ in 0..400 {
+            if running.iter().all(|at| self.status(*at).is_resting) {
+                return;
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        panic!("{:?}", running.iter().map(|at| self.status(*at)).collect::<Vec<_>>());
+    }
+}
+
+async fn a_group_in_which_nothing_happens_rests_until_something_does(place: Place) {
+    let mut cluster = begin(&place, 3).await;
+    cluster.propose("key=one").await;
+    cluster.until_all_rest().await;
+    let before = cluster.status(0);
+    // Longer than any of them waits for a leader.
+    sleep(Duration::from_secs(2)).await;
+    let after = cluster.status(0);
+    assert!(after.is_resting && (after.term, after.leader) == (before.term, before.leader), "{after:?}");
+    // What is written then is written everywhere, and read.
+    assert_eq!(cluster.propose("key=two").await, b"one");
+    let applied = cluster.applied().await;
+    for at in 0..3 {
+        assert_eq!(cluster.rows(at, applied).await[&b"key"[..]], b"two", "node {at}");
+    }
+    cluster.until_all_rest().await;
+    // Who was away is awake, and so is the leader; it goes on leading.
+    let leader = cluster.leader().expect("it leads");
+    let follower = (leader + 1) % 3;
+    cluster.stop(follower).await;
+    cluster.until_all_rest().await;
+    cluster.start(follower).await;
+    assert!(!cluster.status(follower).is_resting);
+    cluster.until_all_rest().await;
+    assert_eq!((cluster.leader(), cluster.status(leader).term), (Some(leader), after.term));
+    // Without the leader, the others notice though they rest.
+    cluster.stop(leader).await;
+    assert_eq!(cluster.propose("key=three").await, b"two");
+    cluster.start(leader).await;
+    cluster.until_all_rest().await;
+    assert_eq!(cluster.propose("key").await, b"three");
+    // Nor does resting keep a leader from handing over, or members from being changed.
+    cluster.until_all_rest().await;
+    let leader = cluster.leader().expect("it leads");
+    let slots = cluster.nodes[leader].slots.clone().expect("it runs");
+    slots.hand_over(Duration::from_secs(10)).await;
+    assert!(!cluster.status(leader).is_leader);
+    cluster.until_all_rest().await;
+    let leader = cluster.leader().expect("it leads");
+    let without = ids((1..=3).filter(|id| *id != (leader as u64 + 1) % 3 + 1));
+    let slots = cluster.nodes[leader].slots.clone().expect("it runs");
+    slots.change_voters(SLOT, &without).await.expect("it is changed");
+    assert_eq!(cluster.status(leader).voters, without);
 }
 
 async fn a_leader_hands_over(place: Place) {
