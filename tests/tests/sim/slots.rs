@@ -1,8 +1,8 @@
 //! Slots on one, three or five nodes: clients put, get, compare-and-swap and delete while nodes lose power, stand still, are cut
 //! off, lose a disk and are replaced, members come and go, snapshots travel and indices are lost.
 //!
-//! Promised: what clients saw is linearizable for each key, retries included; in the end all replicas have the same rows; and
-//! they have them again when every index is made anew from its log.
+//! Promised: what clients saw is linearizable for each key, retries included; in the end all replicas have the same rows, and
+//! every group rests; and so it is again when every index is made anew from its log.
 //!
 //! A node that lost its disk comes back under another id: what it had voted for and stored is gone with the disk. Until an
 //! operator has put the new one in its place it counts as lost, so at most one disk of three or five is.
@@ -30,6 +30,11 @@ const SLOTS: u32 = 4;
 const KEYS: u64 = 2;
 const CLIENTS: usize = 3;
 const SEGMENT: u32 = 256 << 10;
+
+/// How long the clients of a seed wait at most before they ask again: so long, for some, that groups rest meanwhile.
+fn pause_ms(seed: u64) -> u64 {
+    [60, 60, 1_000][small(seed / 4 % 3)]
+}
 
 /// How many nodes a seed has.
 fn replicas(seed: u64) -> usize {
@@ -72,6 +77,8 @@ pub fn plan(seed: u64) -> FaultPlan {
 /// What outlives the nodes, and what the judge sees of them.
 pub struct Books {
     replicas: usize,
+    /// How long a client waits before it asks again, at most.
+    pause_ms: u64,
     /// The index of each node's lane.
     indices: Vec<Memory>,
     /// Whether a node's lane was ever made.
@@ -98,10 +105,12 @@ pub struct Books {
 const LIVES_MAX: u64 = 1_000;
 
 impl Books {
-    fn new(replicas: usize, plan: &FaultPlan) -> Self {
+    fn new(seed: u64, plan: &FaultPlan) -> Self {
+        let replicas = replicas(seed);
         let is_disk_lost = plan.faults().iter().any(|(_, fault)| fault.kind() == FaultKind::LoseDisk);
         Self {
             replicas,
+            pause_ms: pause_ms(seed),
             indices: (0..replicas).map(|_| Memory::default()).collect(),
             made: (0..replicas).map(|_| Cell::new(false)).collect(),
             ids: (0..replicas as u64).map(Cell::new).collect(),
@@ -124,7 +133,7 @@ impl Books {
 }
 
 pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
-    let books = Rc::new(Books::new(replicas(seed), plan));
+    let books = Rc::new(Books::new(seed, plan));
     let mut world = World::new(seed, WorldConfig::default());
     for node in 0..books.replicas {
         let disk = DiskConfig { sectors_tear: false, ..DiskConfig::new("/disk0", 16 << 20) };
@@ -211,12 +220,21 @@ fn state(books: &Books) -> Result<(), String> {
             let index = status.applied.unwrap_or(0);
             let is_same = *applied.entry(slot).or_insert(index) == index;
             let is_good = status.leader.is_some() && status.lag == 0 && voters == books.members() && is_same;
+            let is_good = is_good && status.is_resting;
             if !is_good || status.applied.is_none() || status.last != status.applied {
                 return Err(format!("node {node}, slot {slot}: {status:?}, others have applied {}", applied[&slot]));
             }
         }
     }
     Ok(())
+}
+
+/// Whether every node that is up says that every node belongs to a slot's group.
+fn is_complete(books: &Books, slot: u32) -> bool {
+    books.open.iter().all(|open| {
+        let status = open.borrow().as_ref().and_then(|slots| slots.status(slot).ok());
+        status.is_none_or(|status| status.voters.iter().map(|id| id.0).collect::<BTreeSet<_>>() == books.members())
+    })
 }
 
 type Table = BTreeMap<Vec<u8>, Vec<u8>>;

@@ -4,7 +4,7 @@ use cairn_io::time::{self, sleep};
 
 use super::node::{ELSEWHERE, MEMBERS, REQUEST, SAID, address};
 use super::register::{Ask, Request, Said};
-use super::{Books, KEYS, Rc, SLOTS, below, millis};
+use super::{Books, KEYS, Rc, SLOTS, below, is_complete, millis};
 use crate::wire;
 
 /// A client asks one thing after the other until the storm is over, and a little longer.
@@ -14,7 +14,7 @@ pub async fn run(books: Rc<Books>, client: usize) {
     let mut leaders = [0_u64; SLOTS as usize];
     let mut calm = 0;
     while calm < 10 {
-        sleep(millis(below(60))).await;
+        sleep(millis(below(books.pause_ms))).await;
         calm += u32::from(books.is_storm_over.get());
         number += 1;
         let slot = below(u64::from(SLOTS)) as u32;
@@ -51,11 +51,14 @@ async fn insist(books: &Books, slot: u32, request: Request, leader: &mut u64) ->
     None
 }
 
-/// Takes members out and puts them back while the storm lasts; in the end every node is one.
+/// Takes members out and puts them back while the storm lasts; in the end every node is one, and is left alone.
 pub async fn operate(books: Rc<Books>) {
     loop {
         sleep(millis(100 + below(700))).await;
         for slot in 0..SLOTS {
+            if books.is_storm_over.get() && is_complete(&books, slot) {
+                continue;
+            }
             let mut asked = [&[MEMBERS][..], &slot.to_le_bytes()].concat();
             if books.are_members_removed && !books.is_storm_over.get() && below(2) == 0 {
                 asked.push(below(books.replicas as u64) as u8);
