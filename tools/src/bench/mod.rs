@@ -1,5 +1,6 @@
 //! `cairn bench`: figures of this machine, each as a ratio against something measured in the same run.
 
+pub mod cluster;
 pub mod crowd;
 pub mod disk;
 pub mod lane;
@@ -24,6 +25,8 @@ pub enum Command {
     Lane(lane::Args),
     /// Measure agreement on one node: commits, reads and lists of objects, beside the lane's own puts
     Meta(meta::Args),
+    /// Measure three nodes on this machine beside one: commits, failover, and what they use when idle
+    Cluster(cluster::Args),
     /// Measure an S3 server, ours or another: requests in closed and open loops, beside bare HTTP
     S3(Box<s3::Args>),
 }
@@ -38,6 +41,7 @@ impl Command {
             Self::Disk(args) => disk::run(args),
             Self::Lane(args) => lane::run(args),
             Self::Meta(args) => meta::run(args),
+            Self::Cluster(args) => cluster::run(args),
             Self::S3(args) => s3::run(args),
         }
     }

@@ -1,0 +1,228 @@
+//! `cairn bench cluster`: three nodes on this machine beside one: what agreement over RPC costs, how soon a node that is gone
+//! is replaced, and what a cluster uses that has nothing to do.
+
+mod client;
+mod nodes;
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cairn_io::reference::{Machine, ScratchDir, Stop};
+use cairn_io::time::{self, sleep};
+use cairn_io::{Config, DriverChoice, run_one};
+use serde::Serialize;
+
+use super::crowd::measure;
+use super::disk::{explain, progress};
+use super::pairs::median;
+use super::report::{MachineInfo, round};
+use crate::out::{self, Failure};
+use client::Client;
+use nodes::Nodes;
+
+/// Bytes that must be free: segments of four nodes.
+const BYTES: u64 = 4 << 30;
+/// Commits at a time.
+const DEPTH: usize = 64;
+/// Turns that one node and three take in commits.
+const TURNS: usize = 5;
+/// How long a cluster is left alone before what it uses is counted: what was written is committed to indexes meanwhile.
+const STILL: Duration = Duration::from_secs(15);
+
+const RATIO_BAR: f64 = 0.35;
+const FAILOVER_BAR: f64 = 2.0;
+const IDLE_BAR: f64 = 2.0;
+const RESIDENT_BAR: u64 = 64 << 20;
+
+/// Options of `cairn bench cluster`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Directory on the disk to measure; what is made in it is removed at the end
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// How many slots the clusters have
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    slots: u32,
+    /// How long commits are measured, and how long idle nodes are watched
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    seconds: u64,
+    /// How often a leader is killed
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Found {
+    bench: &'static str,
+    version: &'static str,
+    machine: MachineInfo,
+    slots: u32,
+    commits: Commits,
+    failover: Failover,
+    idle: Idle,
+}
+
+/// Commits of 1 KiB a second, durable, [`DEPTH`] at a time.
+#[derive(Debug, Serialize)]
+struct Commits {
+    one_node: f64,
+    three_nodes: f64,
+    ratio: f64,
+    bar: f64,
+}
+
+/// From the kill of a slot's leader until the slot takes a commit.
+#[derive(Debug, Serialize)]
+struct Failover {
+    seconds: Vec<f64>,
+    median: f64,
+    longest: f64,
+    bar: f64,
+}
+
+/// Each of three nodes that nobody asks for anything.
+#[derive(Debug, Serialize)]
+struct Idle {
+    percent_of_a_core: Vec<f64>,
+    bar_percent: f64,
+    resident_bytes: Vec<u64>,
+    bar_bytes: u64,
+}
+
+/// Does what `cairn bench cluster` was asked for.
+///
+/// # Errors
+/// If it can't be measured here, or breaks.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let dir = ScratchDir::create(&args.dir, BYTES).map_err(|error| Failure::Input(error.to_string()))?;
+    let config = Config { driver: DriverChoice::Monoio, block_bytes_max: 64 << 20, ..Config::single() };
+    let (asked, path) = (args.clone(), dir.path().to_owned());
+    let measured = run_one(&config, move || async move { measure_all(&asked, &path).await });
+    let found = measured.map_err(|error| Failure::Input(error.to_string()))??;
+    let text = if args.json {
+        serde_json::to_string_pretty(&found).map_err(|error| Failure::Broken(error.to_string()))?
+    } else {
+        found.text()
+    };
+    out::print(&text)
+}
+
+async fn measure_all(args: &Args, dir: &std::path::Path) -> Result<Found, Failure> {
+    let wrong = |error: io::Error| explain(&args.dir, &error);
+    let steps = 2 * TURNS as u64 + 2 + u64::from(args.rounds);
+    let bar = progress(steps, "starting nodes");
+    let mut three = Nodes::start(dir, "three", 3, args.slots).await?;
+    let client = Client::new(&three, args.slots).await.map_err(wrong)?;
+    let commits = {
+        let one = Nodes::start(dir, "one", 1, args.slots).await?;
+        let alone = Client::new(&one, args.slots).await.map_err(wrong)?;
+        bar.inc(1);
+        bar.set_message("commits");
+        let slice = Duration::from_secs(args.seconds) / (2 * TURNS as u32);
+        let (mut ones, mut threes) = (Vec::new(), Vec::new());
+        for turn in 0..TURNS {
+            // Nobody always comes first.
+            for is_three in [turn % 2 == 0, turn % 2 == 1] {
+                let (who, figures) = if is_three { (&client, &mut threes) } else { (&alone, &mut ones) };
+                let once = |client: std::rc::Rc<Client>| async move { client.commit_next().await.map(drop) };
+                let tally = measure(who, DEPTH, Stop::After(slice), once).await.map_err(wrong)?;
+                figures.push(tally.rate());
+                bar.inc(1);
+            }
+        }
+        let (one_node, three_nodes) = (median(ones), median(threes));
+        let ratio = round(three_nodes / one_node.max(f64::MIN_POSITIVE));
+        Commits { one_node: round(one_node), three_nodes: round(three_nodes), ratio, bar: RATIO_BAR }
+    };
+    bar.set_message("idle");
+    let idle = watch_idle(&three, args.seconds).await?;
+    bar.inc(1);
+    bar.set_message("leaders are killed");
+    let mut seconds = Vec::new();
+    for _ in 0..args.rounds {
+        let slot = client.commit_next().await.map_err(wrong)?;
+        let leader = client.leader_of(slot);
+        three.kill(leader);
+        let killed = time::now();
+        client.commit_to(slot).await.map_err(wrong)?;
+        seconds.push(round(killed.elapsed().as_secs_f64()));
+        three.begin(leader)?;
+        three.until_ready().await?;
+        // It has caught up, and no election is under way any more.
+        sleep(Duration::from_secs(5)).await;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let longest = seconds.iter().copied().fold(0.0, f64::max);
+    let failover = Failover { median: median(seconds.clone()), seconds, longest, bar: FAILOVER_BAR };
+    let machine = Machine::here().into();
+    Ok(Found {
+        bench: "cluster",
+        version: env!("CARGO_PKG_VERSION"),
+        machine,
+        slots: args.slots,
+        commits,
+        failover,
+        idle,
+    })
+}
+
+async fn watch_idle(nodes: &Nodes, seconds: u64) -> Result<Idle, Failure> {
+    sleep(STILL).await;
+    let (before, begun) = (nodes.usage().await?, time::now());
+    sleep(Duration::from_secs(seconds)).await;
+    let (after, passed) = (nodes.usage().await?, begun.elapsed().as_secs_f64());
+    let percent =
+        |(before, after): (&nodes::Usage, &nodes::Usage)| round((after.seconds - before.seconds) / passed * 100.0);
+    Ok(Idle {
+        percent_of_a_core: before.iter().zip(&after).map(percent).collect(),
+        bar_percent: IDLE_BAR,
+        resident_bytes: after.iter().map(|usage| usage.resident_bytes).collect(),
+        bar_bytes: RESIDENT_BAR,
+    })
+}
+
+impl Found {
+    fn text(&self) -> String {
+        let Self { commits, failover, idle, .. } = self;
+        let verdict = |holds: bool| if holds { "holds" } else { "FAILS" };
+        let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
+        let resident = idle.resident_bytes.iter().copied().max().unwrap_or(0);
+        let mut text = format!("three nodes beside one, {} slots, on {}\n\n", self.slots, self.machine.line());
+        let _ = writeln!(
+            text,
+            "commits of 1 KiB, {DEPTH} at a time  one node {:.0}/s, three {:.0}/s: {:.2}, ≥ {:.2} {}",
+            commits.one_node,
+            commits.three_nodes,
+            commits.ratio,
+            commits.bar,
+            verdict(commits.ratio >= commits.bar)
+        );
+        let _ = writeln!(
+            text,
+            "a leader is killed, {} times       p50 {:.2} s, longest {:.2} s, p50 ≤ {:.0} s {}",
+            failover.seconds.len(),
+            failover.median,
+            failover.longest,
+            failover.bar,
+            verdict(failover.median <= failover.bar)
+        );
+        let _ = write!(
+            text,
+            "an idle node                      {:.1} % of a core, ≤ {:.0} % {}; {} MiB, ≤ {} MiB {}",
+            most(&idle.percent_of_a_core),
+            idle.bar_percent,
+            verdict(most(&idle.percent_of_a_core) <= idle.bar_percent),
+            resident >> 20,
+            idle.bar_bytes >> 20,
+            verdict(resident <= idle.bar_bytes)
+        );
+        text
+    }
+}
