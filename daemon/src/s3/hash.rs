@@ -1,9 +1,9 @@
 //! Hashes of bodies: MD5 for ETags, and the checksums that clients ask for.
 
+use ::md5::Md5;
 use base64_simd::STANDARD as BASE64;
 use cairn_meta::version::Checksum;
 use crc_fast::{CrcAlgorithm, Digest as Crc};
-use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 

@@ -31,6 +31,7 @@ pub(crate) mod hash;
 mod head;
 mod headers;
 mod list;
+mod md5;
 mod object;
 pub mod op;
 mod post;
@@ -60,6 +61,7 @@ use call::Call;
 use data::Admission;
 use error::{Code, Result, S3Error};
 use head::Head;
+use md5::Hashing;
 use op::Op;
 
 /// How a gateway is run.
@@ -93,6 +95,7 @@ pub struct Gateway(Rc<Inner>);
 struct Inner {
     cluster: Cluster,
     admission: Rc<Admission>,
+    hashing: Hashing,
     keys: SigningKeys,
     realm: Realm,
     domains: Vec<String>,
@@ -115,6 +118,7 @@ impl Gateway {
         let inner = Inner {
             cluster,
             admission: Admission::new(body_bytes),
+            hashing: Hashing::default(),
             keys: SigningKeys::default(),
             realm: Realm { region },
             domains,
@@ -131,6 +135,10 @@ impl Gateway {
 
     fn admission(&self) -> &Rc<Admission> {
         &self.0.admission
+    }
+
+    fn hashing(&self) -> &Hashing {
+        &self.0.hashing
     }
 
     fn region(&self) -> &str {

@@ -17,6 +17,7 @@ use crate::lane::Put;
 use crate::s3::body::Body;
 use crate::s3::error::{Code, Result};
 use crate::s3::hash::{Algorithm, Hasher, Md5Hasher};
+use crate::s3::md5::{BodyMd5, Hashing};
 
 /// The longest body of one request.
 pub const BODY_MAX: u64 = 5 << 30;
@@ -64,13 +65,23 @@ impl Sums {
     /// Takes more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.md5.update(bytes);
+        self.update_checksums(bytes);
+    }
+
+    /// The same for all but MD5.
+    fn update_checksums(&mut self, bytes: &[u8]) {
         self.hashers.iter_mut().for_each(|(_, hasher)| hasher.update(bytes));
     }
 
     /// What was hashed, and where it lies.
     pub fn stored(self, size: u64, payload: Payload) -> Stored {
+        let md5 = self.md5.clone().finish();
+        self.stored_as(md5, size, payload)
+    }
+
+    fn stored_as(self, md5: [u8; 16], size: u64, payload: Payload) -> Stored {
         let sums = self.hashers.into_iter().map(|(algorithm, hasher)| (algorithm, hasher.finish())).collect();
-        Stored { size, md5: self.md5.finish(), sums, payload }
+        Stored { size, md5, sums, payload }
     }
 }
 
@@ -82,13 +93,14 @@ pub async fn store(
     body: &mut Body,
     disks: &Disks,
     admission: &Rc<Admission>,
+    hashing: &Hashing,
     sums: Sums,
     inline: Inline,
 ) -> Result<Stored> {
     match body.expected() {
         Some(length) if length > BODY_MAX => Err(Code::EntityTooLarge.into()),
         Some(length) if length <= SMALL_MAX as u64 => small(body, disks, admission, sums, inline).await,
-        _ => Storing::begin(body, disks, admission, sums).await?.run(body, inline).await,
+        _ => Storing::begin(body, disks, admission, hashing, sums).await?.run(body, inline).await,
     }
 }
 
@@ -119,7 +131,9 @@ async fn small(
 /// A body that is being cut into chunks.
 struct Storing<'s> {
     disks: &'s Disks,
+    /// All but MD5.
     sums: Sums,
+    md5: BodyMd5,
     /// The chunk that fills, and how much of it has.
     filling: Option<(BlockMut, usize)>,
     under_way: VecDeque<JoinHandle<Result<Put, DisksError>>>,
@@ -131,7 +145,13 @@ struct Storing<'s> {
 }
 
 impl<'s> Storing<'s> {
-    async fn begin(body: &Body, disks: &'s Disks, admission: &Rc<Admission>, sums: Sums) -> Result<Self> {
+    async fn begin(
+        body: &Body,
+        disks: &'s Disks,
+        admission: &Rc<Admission>,
+        hashing: &Hashing,
+        sums: Sums,
+    ) -> Result<Self> {
         let length = body.expected().map_or(usize::MAX, |length| usize::try_from(length).unwrap_or(usize::MAX));
         let needed = length.min(CHUNKS_AT_ONCE * CHUNK_BYTES);
         let permit = admission.admit(needed).await?;
@@ -140,12 +160,13 @@ impl<'s> Storing<'s> {
         let spare = if is_long { admission.try_admit(more) } else { None };
         let at_once = if spare.is_some() { CHUNKS_AT_BEST } else { CHUNKS_AT_ONCE };
         let (filling, under_way, chunks) = (None, VecDeque::new(), Vec::new());
-        Ok(Self { disks, sums, filling, under_way, at_once, chunks, size: 0, _permits: (permit, spare) })
+        let md5 = hashing.begin();
+        Ok(Self { disks, sums, md5, filling, under_way, at_once, chunks, size: 0, _permits: (permit, spare) })
     }
 
     async fn run(mut self, body: &mut Body, inline: Inline) -> Result<Stored> {
         while let Some(data) = body.next().await? {
-            self.sums.update(&data);
+            self.sums.update_checksums(&data);
             self.size += data.len() as u64;
             if self.size > BODY_MAX {
                 return Err(Code::EntityTooLarge.into());
@@ -155,11 +176,12 @@ impl<'s> Storing<'s> {
         let is_inline = inline == Inline::Allowed && self.size <= INLINE_MAX as u64;
         if is_inline {
             let bytes = self.filling.take().map_or_else(Vec::new, |(block, filled)| block[..filled].to_vec());
+            self.sums.md5.update(&bytes);
             return Ok(self.sums.stored(self.size, Payload::Inline(bytes)));
         }
         self.flush().await?;
         self.wait_for(0).await?;
-        Ok(self.sums.stored(self.size, Payload::Chunks(self.chunks)))
+        Ok(self.sums.stored_as(self.md5.finish().await?, self.size, Payload::Chunks(self.chunks)))
     }
 
     async fn fill(&mut self, mut data: Bytes, expected: Option<u64>) -> Result<()> {
@@ -194,9 +216,10 @@ impl<'s> Storing<'s> {
         let block = block.freeze();
         let id = *blake3::hash(&block).as_bytes();
         self.chunks.push(Chunk { id, length: filled as u32 });
-        let disks = self.disks.clone();
-        let put = async move { disks.put(ChunkId(id), Stuff::Blocks(vec![block])).await };
+        let (disks, stuff) = (self.disks.clone(), Stuff::Blocks(vec![block.clone()]));
+        let put = async move { disks.put(ChunkId(id), stuff).await };
         self.under_way.push_back(spawn(Class::Foreground, put));
+        self.md5.update(block).await?;
         self.wait_for(self.at_once - 1).await
     }
 

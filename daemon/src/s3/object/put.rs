@@ -41,7 +41,9 @@ pub async fn put_body(
     mode: Mode,
 ) -> Result<(Stored, Committed)> {
     let gateway = &call.gateway;
-    let mut stored = store(body, call.cluster().disks(), gateway.admission(), checks.sums(), Inline::Allowed).await?;
+    let mut stored =
+        store(body, call.cluster().disks(), gateway.admission(), gateway.hashing(), checks.sums(), Inline::Allowed)
+            .await?;
     checks.verify(&stored, body.trailers())?;
     content.size = stored.size;
     content.etag = hex(&stored.md5);

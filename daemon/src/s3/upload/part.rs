@@ -46,7 +46,15 @@ pub async fn put_part(call: &Call, body: &mut Body) -> Result<Answer> {
             stated.name().to_lowercase()
         )));
     }
-    let stored = store(body, call.cluster().disks(), call.gateway.admission(), checks.sums(), Inline::Never).await?;
+    let stored = store(
+        body,
+        call.cluster().disks(),
+        call.gateway.admission(),
+        call.gateway.hashing(),
+        checks.sums(),
+        Inline::Never,
+    )
+    .await?;
     checks.verify(&stored, body.trailers())?;
     let Payload::Chunks(chunks) = stored.payload else { return Err(Code::InternalError.into()) };
     let etag = hex(&stored.md5);
