@@ -97,7 +97,7 @@ impl Rows for SlotRows<'_> {
             (Bound::Unbounded, Some(next)) => Bound::Excluded(next.to_be_bytes().to_vec()),
             (high, _) => high.map(|key| self.key(key)),
         };
-        let scan = Scan::range(Table::State, low.as_ref().map(Vec::as_slice), high.as_ref().map(Vec::as_slice));
+        let scan = Scan::within(Table::State, low, high);
         let mut scan = if order == Order::Backward { scan.backward() } else { scan };
         let mut flow = ControlFlow::Continue(());
         let mut more = Step::More;

@@ -40,7 +40,12 @@ impl Scan {
 
     /// The keys within bounds; none if the bounds are the wrong way round.
     pub fn range(table: Table, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Self {
-        Self { low: low.map(<[u8]>::to_vec), high: high.map(<[u8]>::to_vec), ..Self::all(table) }
+        Self::within(table, low.map(<[u8]>::to_vec), high.map(<[u8]>::to_vec))
+    }
+
+    /// The same for bounds that were made for it.
+    pub fn within(table: Table, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Self {
+        Self { low, high, ..Self::all(table) }
     }
 
     /// The keys that begin with `prefix`.

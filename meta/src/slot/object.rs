@@ -44,7 +44,7 @@ pub struct KeyRow {
     pub clock: u64,
 }
 
-/// What lists need of a key, from the same bytes.
+/// What lists of versions need of a key, from the same bytes.
 #[derive(Clone, Copy, Debug, Decode)]
 pub struct KeyBrief<'b> {
     /// The preferred head.
@@ -56,6 +56,46 @@ pub struct KeyBrief<'b> {
     /// The version that S3 calls `null`.
     #[n(7)]
     pub null: Option<VersionId>,
+}
+
+/// What a list of objects needs of a key. All of it lies at the front of the row, before what is long and what is many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyFront<'b> {
+    /// The preferred head's name.
+    pub id: VersionId,
+    /// When it was made.
+    pub modified: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What S3 calls it.
+    pub etag: &'b str,
+}
+
+impl<'b> KeyFront<'b> {
+    /// Reads it off a key's row, and nothing behind it.
+    ///
+    /// # Errors
+    /// What is wrong with the front of the bytes.
+    pub fn read(bytes: &'b [u8]) -> Result<Self, minicbor::decode::Error> {
+        let mut row = minicbor::Decoder::new(bytes);
+        enter(&mut row, "a key's row", 1)?;
+        enter(&mut row, "a version", 5)?;
+        let id = row.decode()?;
+        // Its kind, and whether it is called `null`.
+        row.skip()?;
+        row.skip()?;
+        let modified = row.u64()?;
+        enter(&mut row, "a content", 2)?;
+        Ok(Self { id, modified, size: row.u64()?, etag: row.str()? })
+    }
+}
+
+/// Goes on with the first of the fields of what is encoded here; it must have so many.
+fn enter(row: &mut minicbor::Decoder<'_>, what: &str, fields: u64) -> Result<(), minicbor::decode::Error> {
+    match row.array()? {
+        Some(count) if count >= fields => Ok(()),
+        _ => Err(minicbor::decode::Error::message(format!("{what} has at least {fields} fields"))),
+    }
 }
 
 impl KeyRow {
@@ -354,5 +394,33 @@ fn move_expiry(rows: &mut Batch<'_>, (bucket, key): (BucketId, &str), was: Optio
     }
     if let Some(at) = is.and_then(place) {
         rows.put(at, []);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::Content;
+
+    #[test]
+    fn the_front_of_a_row_says_what_the_row_says() {
+        let content = Content {
+            size: 1 << 40,
+            etag: "0123".to_owned(),
+            expires: Some(9),
+            headers: vec![("content-type".to_owned(), "image/jpeg".to_owned())],
+            payload: Payload::Inline(vec![7; 3000]),
+            ..Content::default()
+        };
+        let preferred = Version { id: VersionId(5), is_null: true, modified: 77, content, ..Version::default() };
+        let found = KeyRow { preferred, history: 3, null: Some(VersionId(5)), ..KeyRow::default() };
+        let bytes = encode(&found);
+        let front = KeyFront { id: VersionId(5), modified: 77, size: 1 << 40, etag: "0123" };
+        assert_eq!(KeyFront::read(&bytes).unwrap(), front);
+        let needed = (0..=bytes.len()).find(|length| KeyFront::read(&bytes[..*length]).is_ok()).unwrap();
+        assert!(needed < 64, "{needed} bytes are looked at, the payload among them");
+        assert!((0..needed).all(|length| KeyFront::read(&bytes[..length]).is_err()), "a front that is cut is seen");
+        let other = encode(&(7_u64, "a row of something else"));
+        assert!(KeyFront::read(&other).is_err() && KeyFront::read(&[0x80]).is_err());
     }
 }

@@ -218,4 +218,9 @@ fn list_of_many_keys_looks_at_what_it_shows() {
     rows.1.set(0);
     let page = objects(&rows, &query("", 1000)).unwrap();
     assert_eq!((page.items.len(), rows.1.get()), (1000, 1001), "one walk");
+    rows.1.set(0);
+    // A slot's share of a page.
+    let page = versions(&rows, &query("", 10)).unwrap();
+    assert_eq!(page.items.len(), 10);
+    assert!(rows.1.get() <= 22, "{} rows for ten versions", rows.1.get());
 }

@@ -51,12 +51,16 @@ impl<T: Listed> Gathering<T> {
 
     /// Where the page would end, were there nothing but what is known; `None`: more is needed anyway.
     fn last_needed(&self) -> Option<(&str, Within)> {
+        let at = self.query.limit as usize - 1;
         let pages = self.pages.iter().flatten();
         let mut known: Vec<_> = pages.flat_map(|page| &page.items).map(Item::order).collect();
-        // Every page is in order already, which this sort uses.
-        known.sort();
+        if self.query.delimiter.is_empty() {
+            // A key is in one slot: none is named twice, and where one of them would be is found without sorting the others.
+            return (at < known.len()).then(|| *known.select_nth_unstable(at).1);
+        }
+        known.sort_unstable();
         known.dedup();
-        known.into_iter().nth(self.query.limit as usize - 1)
+        known.into_iter().nth(at)
     }
 
     /// Takes what a slot answered.

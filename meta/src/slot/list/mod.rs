@@ -167,7 +167,7 @@ impl Query {
             (Within::All | Within::Key, _) => behind_row(of_key(space, self.bucket, &after.name)),
             (Within::Item(_), None) => of_key(space, self.bucket, &after.name),
         });
-        (begin.map_or(prefix.clone(), |begin| begin.max(prefix)), end)
+        (begin.unwrap_or_default().max(prefix), end)
     }
 }
 
@@ -190,14 +190,22 @@ struct Filling<T> {
     is_cut: bool,
 }
 
+/// Items that there is room for from the beginning: a slot's share of a page.
+const ITEMS: usize = 16;
+
 impl<T: Listed> Filling<T> {
     fn new(limit: u32) -> Self {
-        Self { items: Vec::new(), limit: limit as usize, is_cut: false }
+        let limit = limit as usize;
+        Self { items: Vec::with_capacity(limit.min(ITEMS)), limit, is_cut: false }
+    }
+
+    fn is_full(&self) -> bool {
+        self.items.len() >= self.limit
     }
 
     /// Adds an item; false: there is no room for it.
     fn push(&mut self, item: Item<T>) -> bool {
-        self.is_cut = self.items.len() >= self.limit;
+        self.is_cut = self.is_full();
         if !self.is_cut {
             self.items.push(item);
         }
@@ -224,6 +232,11 @@ fn fill<T: Listed>(
     while let Some(begin) = next.take() {
         let mut bad = None;
         rows.walk((Bound::Included(&begin), end), Order::Forward, &mut |at, bytes| {
+            if page.is_full() {
+                // Whatever it is, it is more than there is room for.
+                page.is_cut = true;
+                return ControlFlow::Break(());
+            }
             let entry = match read(at, bytes) {
                 Ok(entry) => entry,
                 Err(error) => {
@@ -232,11 +245,11 @@ fn fill<T: Listed>(
                 }
             };
             let Some(shown) = query.roll_up(entry.order().0).map(str::to_owned) else {
-                let has_room = page.push(Item::Entry(entry));
-                return if has_room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+                page.push(Item::Entry(entry));
+                return ControlFlow::Continue(());
             };
-            let behind = behind_prefix(space, query.bucket, &shown);
-            next = page.push(Item::Prefix(shown)).then_some(behind);
+            next = Some(behind_prefix(space, query.bucket, &shown));
+            page.push(Item::Prefix(shown));
             ControlFlow::Break(())
         })?;
         bad.map_or(Ok(()), Err)?;
@@ -247,23 +260,43 @@ fn fill<T: Listed>(
 /// Merges the pages that slots gave for one query into one of at most `limit` items.
 pub fn merge<T: Listed>(pages: Vec<Page<T>>, limit: u32) -> Page<T> {
     let horizon = pages.iter().filter_map(|page| page.next.as_ref()).min_by_key(|next| next.order()).cloned();
-    let mut items: Vec<Item<T>> = pages.into_iter().flat_map(|page| page.items).collect();
-    // Every page is in order already, which this sort uses.
-    items.sort_by(|one, other| one.order().cmp(&other.order()));
-    items.dedup_by(|one, other| one.order() == other.order());
-    let known = |item: &Item<T>| horizon.as_ref().is_none_or(|horizon| item.order() <= horizon.order());
-    let within = items.partition_point(known);
-    let shown = within.min(limit as usize);
-    let more = items.len() > shown || horizon.is_some();
-    let cut = shown < within;
-    items.truncate(shown);
+    let (turns, is_cut) = turns(&pages, horizon.as_ref(), limit as usize);
+    let mut pages: Vec<_> = pages.into_iter().map(|page| page.items.into_iter()).collect();
+    let mut items = Vec::with_capacity(turns.len());
+    for (page, is_new) in turns {
+        let item = pages.get_mut(page).and_then(Iterator::next);
+        items.extend(item.filter(|_| is_new));
+    }
     let last = items.last().map(|item| (item.position(), matches!(item, Item::Prefix(_))));
     let next = match (last, horizon) {
-        _ if !more || limit == 0 => None,
-        (Some((last, _)), _) if cut => Some(last),
+        _ if limit == 0 => None,
+        (Some((last, _)), _) if is_cut => Some(last),
         // A page may end within what is shown as one prefix already.
         (Some((last, true)), Some(horizon)) if horizon.name.starts_with(&last.name) => Some(last),
         (_, horizon) => horizon,
     };
     Page { items, next }
+}
+
+/// Whose turn it is: the pages in the order of their items up to the horizon, and whether an item is another than the one
+/// before, until so many are shown. Then whether there are more up to the horizon. It sorts names, as items are larger.
+fn turns<T: Listed>(pages: &[Page<T>], horizon: Option<&Position>, limit: usize) -> (Vec<(usize, bool)>, bool) {
+    let mut known = Vec::new();
+    for (page, Page { items, .. }) in pages.iter().enumerate() {
+        let orders = items.iter().map(Item::order);
+        let within = orders.take_while(|order| horizon.is_none_or(|horizon| *order <= horizon.order()));
+        known.extend(within.map(|order| (order, page)));
+    }
+    known.sort_unstable();
+    let (mut turns, mut shown, mut last) = (Vec::with_capacity(limit.min(known.len())), 0, None);
+    for (order, page) in known {
+        let is_new = last != Some(order);
+        if is_new && shown == limit {
+            return (turns, true);
+        }
+        shown += usize::from(is_new);
+        last = Some(order);
+        turns.push((page, is_new));
+    }
+    (turns, false)
 }

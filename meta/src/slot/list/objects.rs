@@ -3,11 +3,10 @@
 use minicbor::{Decode, Encode};
 
 use super::{Listed, Page, Query, Within, fill};
-use crate::encoding::row;
 use crate::index::Error;
 use crate::rows::Rows;
 use crate::slot::layout::{self, Space};
-use crate::slot::object::KeyBrief;
+use crate::slot::object::KeyFront;
 use crate::version::VersionId;
 
 /// An object in a list.
@@ -46,8 +45,7 @@ pub fn objects(rows: &dyn Rows, query: &Query) -> Result<Page<ObjectEntry>, Erro
 
 fn entry(at: &[u8], bytes: &[u8]) -> Result<ObjectEntry, Error> {
     let name = layout::read(at).ok_or_else(|| Error::row(at, "no key of an object"))?;
-    let brief: KeyBrief<'_> = row(at, bytes)?;
-    let content = brief.preferred.content;
-    let (id, modified) = (brief.preferred.id, brief.preferred.modified);
-    Ok(ObjectEntry { key: name.key, id, size: content.size, etag: content.etag.to_owned(), modified })
+    let front = KeyFront::read(bytes).map_err(|_| Error::row(at, "not what a machine writes there"))?;
+    let KeyFront { id, modified, size, etag } = front;
+    Ok(ObjectEntry { key: name.key, id, size, etag: etag.to_owned(), modified })
 }

@@ -51,8 +51,8 @@ impl Listed for VersionEntry {
 /// Keys in a row without anything to show; then the page ends early.
 const BARREN_MAX: usize = 10_000;
 
-/// Keys read at once.
-const BATCH: usize = 128;
+/// Keys read at once, at most.
+const BATCH_MAX: usize = 128;
 
 /// A page of versions.
 ///
@@ -115,13 +115,16 @@ struct Keys {
     begin: Vec<u8>,
     end: Option<Vec<u8>>,
     read: VecDeque<Key>,
+    /// Keys read next: at first what a page may show and one more, then ever more, as many may have nothing to show.
+    batch: usize,
     is_done: bool,
 }
 
 impl Keys {
     fn new(query: &Query, space: Space) -> Self {
         let (begin, end) = query.range(space);
-        Self { space, begin, end, read: VecDeque::new(), is_done: false }
+        let batch = BATCH_MAX.min(query.limit.saturating_add(1) as usize);
+        Self { space, begin, end, read: VecDeque::new(), batch, is_done: false }
     }
 
     fn seek(&mut self, begin: Vec<u8>) {
@@ -143,16 +146,17 @@ impl Keys {
     fn fill(&mut self, rows: &dyn Rows) -> Result<(), Error> {
         let end = self.end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice()));
         let mut bad = None;
-        let read = &mut self.read;
+        let (read, batch) = (&mut self.read, self.batch);
         rows.walk((Bound::Included(&self.begin), end), Order::Forward, &mut |at, bytes| {
             let Some(found) = layout::read(at) else {
                 bad = Some(Error::row(at, "no key of an object"));
                 return ControlFlow::Break(());
             };
             read.push_back(Key { name: found.key, row: at.to_vec(), bytes: bytes.to_vec() });
-            if read.len() < BATCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if read.len() < batch { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        self.is_done = self.read.len() < BATCH;
+        self.is_done = self.read.len() < self.batch;
+        self.batch = BATCH_MAX.min(self.batch * 2);
         if let Some(last) = self.read.back() {
             self.begin = behind_row(last.row.clone());
         }
