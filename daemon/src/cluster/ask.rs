@@ -93,6 +93,12 @@ fn behind(kind: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Core {
+    /// Answers for a slot of this core that nobody else has anything of, which is as fresh as an answer can be. `None`: it must be
+    /// asked for.
+    pub fn answer_alone(&self, slot: u32, query: &Query) -> Option<Reply> {
+        self.slots.read_alone(slot, |rows| query.answer(rows))?.ok()
+    }
+
     /// Answers for a slot of this core.
     pub async fn answer(self: &Rc<Self>, slot: u32, ask: &Ask) -> Result<Told, Missed> {
         let broken = |error: cairn_meta::index::Error| Missed::Final(ClusterError::from(error));

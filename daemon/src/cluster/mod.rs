@@ -182,6 +182,9 @@ impl Cluster {
     }
 
     async fn query_slot(&self, slot: u32, query: &Query, freshness: Freshness) -> Result<Reply, ClusterError> {
+        if let Some(reply) = self.core().answer_alone(slot, query) {
+            return Ok(reply);
+        }
         match Box::pin(self.core().ask(slot, Ask::Slot(query.clone(), freshness))).await? {
             Told::Slot(reply) => Ok(reply),
             Told::Whole(_) => Err(ClusterError::Broken("a slot answers another question".to_owned())),

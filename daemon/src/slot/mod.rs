@@ -330,6 +330,14 @@ impl Slots {
         }
     }
 
+    /// Lends a slot's rows if nobody need be asked whether they are up to date: as behind a [`Slots::barrier`], at once. `None`:
+    /// ask, or there is something wrong that the barrier will say.
+    pub fn read_alone<R>(&self, slot: u32, read: impl FnOnce(&dyn Rows) -> R) -> Option<R> {
+        let groups = self.0.groups.borrow();
+        let slot = groups.get(&slot).filter(|slot| !slot.has_ended.get())?;
+        if slot.has_all_alone().is_ok_and(|has| has) { slot.machine.read(read).ok() } else { None }
+    }
+
     /// Lends a slot's rows as they are here now: up to date behind a [`Slots::barrier`], else perhaps older than what
     /// another node, or this one before a restart, has shown; see [`Slots::read_own`].
     ///
