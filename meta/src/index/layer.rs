@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 use std::hash::{BuildHasher, Hasher};
 use std::ops::{Bound, RangeBounds};
 
+use super::filter::Filter;
 use super::table::Table;
 
 /// Bounds of a range of keys.
@@ -120,6 +121,8 @@ const ENTRY_BYTES: usize = 2 * size_of::<Small>() * 3 / 2;
 pub(super) struct Layer {
     /// All but chunks.
     tables: [Entries; Table::ALL.len()],
+    /// Of the keys of these.
+    filter: Filter,
     chunks: Chunks,
     heap_bytes: usize,
 }
@@ -131,7 +134,7 @@ impl Layer {
 
     /// The memory it holds, about.
     pub(super) fn bytes(&self) -> usize {
-        self.entries() * ENTRY_BYTES + self.heap_bytes
+        self.entries() * ENTRY_BYTES + self.heap_bytes + self.filter.bytes()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -151,6 +154,7 @@ impl Layer {
             btree_map::Entry::Vacant(vacant) => {
                 self.heap_bytes += added + vacant.key().heap_bytes();
                 vacant.insert(change);
+                self.filter.add(table, key);
             }
             btree_map::Entry::Occupied(mut occupied) => {
                 self.heap_bytes = self.heap_bytes + added - occupied.insert(change).heap_bytes();
@@ -159,7 +163,11 @@ impl Layer {
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Says<'_> {
-        let entry = if table == Table::Chunks { self.chunks.get(key) } else { self.tables[table as usize].get(key) };
+        let entry = match table {
+            Table::Chunks => self.chunks.get(key),
+            _ if !self.filter.may_have(table, key) => None,
+            _ => self.tables[table as usize].get(key),
+        };
         match entry {
             Some(Change::Value(value)) => Says::Value(value.as_slice()),
             Some(Change::Deleted) => Says::Deleted,

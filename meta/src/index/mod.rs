@@ -27,6 +27,7 @@ mod chunk;
 mod commit;
 mod digest;
 mod error;
+mod filter;
 mod layer;
 mod scan;
 mod store;
