@@ -21,6 +21,13 @@ pub fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     bytes
 }
 
+/// The bytes of a value that has about so many: memory is asked for once.
+pub fn encode_about<T: Encode<()>>(bytes: usize, value: &T) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(bytes);
+    encode_behind(&mut encoded, value);
+    encoded
+}
+
 /// Puts the bytes of a value behind others.
 pub fn encode_behind<T: Encode<()>>(bytes: &mut Vec<u8>, value: &T) {
     minicbor::encode(value, bytes).expect("memory takes all that is written");

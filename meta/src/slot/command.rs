@@ -36,7 +36,8 @@ pub struct Envelope {
 impl Envelope {
     /// The bytes of the command.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = LEVEL.to_le_bytes().to_vec();
+        let mut bytes = Vec::with_capacity(self.command.bytes());
+        bytes.extend_from_slice(&LEVEL.to_le_bytes());
         encode_behind(&mut bytes, self);
         bytes
     }
@@ -551,6 +552,21 @@ impl From<Refused> for Refusal {
 impl From<BadContent> for Refusal {
     fn from(bad: BadContent) -> Self {
         Self::Content(bad)
+    }
+}
+
+/// Bytes of a command or of one of its writes, about and without what lies in it.
+const BYTES: usize = 256;
+
+impl Command {
+    /// How many bytes it has, about.
+    fn bytes(&self) -> usize {
+        let Self::Commit(writes) = self else { return BYTES };
+        let of = |write: &Write| match &write.body {
+            Body::Object(content) => BYTES + write.place.key.len() + content.inline_bytes(),
+            Body::Deletion => BYTES,
+        };
+        BYTES + writes.iter().map(of).sum::<usize>()
     }
 }
 

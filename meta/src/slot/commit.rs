@@ -11,17 +11,17 @@ use crate::version::commit::{self, Decision, Mode, Row, View};
 use crate::version::{Actor, Bypass, Content, Head, Kind, Version, VersionId};
 
 /// Commits one version.
-pub fn write(rows: &mut Batch<'_>, now: u64, write: &Write) -> Stepped<Committed> {
-    let tally = admit(rows, &write.place)?;
-    let content = match &write.body {
+pub fn write(rows: &mut Batch<'_>, now: u64, write: Write) -> Stepped<Committed> {
+    let Write { place, id, mode, body } = write;
+    let tally = admit(rows, &place)?;
+    let content = match body {
         Body::Object(content) => {
             content.check()?;
-            Some(content.clone())
+            Some(content)
         }
         Body::Deletion => None,
     };
-    let Write { place, id, mode, .. } = write;
-    make(rows, now, (place.bucket, &place.key), tally, New { id: *id, mode, content })
+    make(rows, now, (place.bucket, &place.key), tally, New { id, mode: &mode, content })
 }
 
 /// What is to be made.

@@ -91,7 +91,7 @@ impl Machine for Slot {
         match envelope {
             _ if level > allowed => refuse(Refusal::Level { level, allowed }),
             None => Err(newer("a command", level)),
-            Some(envelope) => obey(rows, &envelope),
+            Some(envelope) => obey(rows, *envelope),
         }
     }
 
@@ -114,43 +114,45 @@ pub fn level(rows: &dyn Rows) -> Result<u16, Error> {
     if level > LEVEL { Err(newer("this slot", level)) } else { Ok(level) }
 }
 
-fn obey(rows: &mut Batch<'_>, envelope: &Envelope) -> Result<Vec<u8>, Error> {
-    let token = envelope.token.map(|token| token.0.to_be_bytes());
+fn obey(rows: &mut Batch<'_>, envelope: Envelope) -> Result<Vec<u8>, Error> {
+    let Envelope { time, token, command } = envelope;
+    let token = token.map(|token| token.0.to_be_bytes());
     if let Some(token) = token
         && let Some(answer) = ring::TOKENS.find(rows, &token)?
     {
         return Ok(answer);
     }
-    let answer = encode(&answered(run(rows, envelope.time, &envelope.command))?);
+    let answer = encode(&answered(run(rows, time, command))?);
     if let Some(token) = token {
-        ring::TOKENS.push(rows, &token, &answer, envelope.time)?;
+        ring::TOKENS.push(rows, &token, &answer, time)?;
     }
     Ok(answer)
 }
 
-fn run(rows: &mut Batch<'_>, now: u64, command: &Command) -> Stepped<Answer> {
+fn run(rows: &mut Batch<'_>, now: u64, command: Command) -> Stepped<Answer> {
     match command {
         Command::Commit(writes) => {
-            let each = writes.iter().map(|write| answered(commit::write(rows, now, write)));
+            // By value: what a version has inline goes from the command into the row without another copy.
+            let each = writes.into_iter().map(|write| answered(commit::write(rows, now, write)));
             Ok(Answer::Committed(each.collect::<Result<_, Error>>()?))
         }
         Command::Import(imports) => {
             let each = imports.iter().map(|import| answered(import::import(rows, now, import)));
             Ok(Answer::Committed(each.collect::<Result<_, Error>>()?))
         }
-        Command::Erase(erase) => erase::erase(rows, now, erase).map(Answer::Erased),
-        Command::Amend(amend) => erase::amend(rows, now, amend).map(Answer::Amended),
-        Command::Trim(places) => trim::trim(rows, now, places).map(Answer::Trimmed),
-        Command::CreateUpload(create) => upload::create(rows, now, create).map(|()| Answer::Done),
-        Command::PutPart(put) => upload::put_part(rows, now, put).map(|()| Answer::Done),
-        Command::CompleteUpload(complete) => upload::complete(rows, now, complete).map(Answer::Completed),
-        Command::AbortUpload(abort) => upload::abort(rows, now, abort).map(|()| Answer::Done),
-        Command::CloseBucket { bucket, epoch } => close(rows, *bucket, *epoch).map(|()| Answer::Done),
+        Command::Erase(erase) => erase::erase(rows, now, &erase).map(Answer::Erased),
+        Command::Amend(amend) => erase::amend(rows, now, &amend).map(Answer::Amended),
+        Command::Trim(places) => trim::trim(rows, now, &places).map(Answer::Trimmed),
+        Command::CreateUpload(create) => upload::create(rows, now, &create).map(|()| Answer::Done),
+        Command::PutPart(put) => upload::put_part(rows, now, &put).map(|()| Answer::Done),
+        Command::CompleteUpload(complete) => upload::complete(rows, now, &complete).map(Answer::Completed),
+        Command::AbortUpload(abort) => upload::abort(rows, now, &abort).map(|()| Answer::Done),
+        Command::CloseBucket { bucket, epoch } => close(rows, bucket, epoch).map(|()| Answer::Done),
         Command::ForgetReleased { up_to } => {
-            ring::RELEASED.forget(rows, *up_to)?;
+            ring::RELEASED.forget(rows, up_to)?;
             Ok(Answer::Done)
         }
-        Command::RaiseLevel { level } => raise(rows, *level).map(|()| Answer::Done),
+        Command::RaiseLevel { level } => raise(rows, level).map(|()| Answer::Done),
     }
 }
 

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use super::command::Bucket;
 use super::layout::{self, BucketId, Space, end_of, of_bucket, of_key, of_version};
-use crate::encoding::{encode, row};
+use crate::encoding::{encode, encode_about, row};
 use crate::index::{Error, Order};
 use crate::rows::{Batch, Rows};
 use crate::version::{Actor, Chunk, Head, Kind, Payload, Summary, Version, VersionId, heads};
@@ -289,6 +289,14 @@ impl<'k> Key<'k> {
         }
     }
 
+    /// The same for a version that is not asked for again.
+    fn take_version(&mut self, rows: &dyn Rows, id: VersionId) -> Result<Option<Version>, Error> {
+        match self.changed.get_mut(&id) {
+            Some(changed) => Ok(changed.take()),
+            None => self.version(rows, id),
+        }
+    }
+
     /// Puts a version, new or changed.
     pub fn put(&mut self, version: Version) {
         self.changed.insert(version.id, Some(version));
@@ -338,7 +346,8 @@ impl<'k> Key<'k> {
             None => None,
             Some(head) => {
                 let id = head.id;
-                Some(self.version(rows, id)?.ok_or_else(|| Error::row(key.as_bytes(), "a head's version is missing"))?)
+                let found = self.take_version(rows, id)?;
+                Some(found.ok_or_else(|| Error::row(key.as_bytes(), "a head's version is missing"))?)
             }
         };
         let was = self.before.as_ref().map(|row| &row.preferred);
@@ -379,10 +388,14 @@ impl<'k> Key<'k> {
         if let Some(space) = space.filter(|space| *space != self.row.space()) {
             rows.delete(of_key(space, bucket, key));
         }
-        rows.put(of_key(self.row.space(), bucket, key), encode(&self.row));
+        let about = ROW_BYTES + self.row.preferred.content.inline_bytes();
+        rows.put(of_key(self.row.space(), bucket, key), encode_about(about, &self.row));
         Ok(self.released)
     }
 }
+
+/// Bytes of a key's row, about and without what lies in it.
+const ROW_BYTES: usize = 256;
 
 fn move_expiry(rows: &mut Batch<'_>, (bucket, key): (BucketId, &str), was: Option<&Version>, is: Option<&Version>) {
     let place = |version: &Version| {

@@ -178,6 +178,11 @@ impl Content {
         if found == self.size { Ok(()) } else { Err(BadContent::Size { stated: self.size, found }) }
     }
 
+    /// Bytes that lie in it.
+    pub fn inline_bytes(&self) -> usize {
+        if let Payload::Inline(bytes) = &self.payload { bytes.len() } else { 0 }
+    }
+
     /// Whether so much may be said about it.
     ///
     /// # Errors
