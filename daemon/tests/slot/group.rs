@@ -331,7 +331,10 @@ async fn a_group_of_one_rests_until_others_join(place: Place) {
     sleep(Duration::from_secs(1)).await;
     let status = slots.status(SLOT).expect("open");
     assert!(status.is_leader && status.term == 1, "it leads without being asked: {status:?}");
+    let read = slots.read_alone(SLOT, |rows| rows.get(b"key"));
+    assert_eq!(read.expect("nobody else need be asked").expect("it is readable"), Some(b"value".to_vec()));
     slots.change_voters(SLOT, &ids(1..=3)).await.expect("others join");
+    assert!(slots.read_alone(SLOT, |_| ()).is_none(), "another may have answered since");
     cluster.stop(0).await;
     assert_eq!(cluster.propose("key").await, b"value", "the others notice that it has gone");
 }
