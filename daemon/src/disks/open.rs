@@ -22,6 +22,7 @@ use cairn_io::fs::Dir;
 use cairn_io::log::Log;
 use cairn_io::task::Class;
 use futures_util::future::join_all;
+use tracing::warn;
 
 use super::change::Lead;
 use super::files::{DiskDir, DiskError, draw};
@@ -202,7 +203,11 @@ impl Core {
                 "{path} has {there}, and the map says lane {number} ({name}); put the right directory back"
             )));
         }
-        let (lane, _) = Lane::open(&dir, (self.options.index)(path), self.options.lane.clone()).await?;
+        let (lane, found) = Lane::open(&dir, (self.options.index)(path), self.options.lane.clone()).await?;
+        if found.is_made_anew {
+            let (lane, records, bytes) = (entry.number, found.records, found.bytes);
+            warn!(lane, records, bytes, "the index was lost, or never committed: it was made anew from the whole log");
+        }
         let own = OwnLane { lane, doubtful: std::cell::RefCell::default() };
         self.lanes.borrow_mut().insert(entry.number, Rc::new(own));
         Ok(())

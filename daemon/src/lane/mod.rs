@@ -29,7 +29,6 @@ mod state;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt;
-use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -41,9 +40,7 @@ use cairn_io::log::{
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::time::Duration;
 use cairn_io::{Bell, blocking, rng, time};
-use cairn_meta::index::{
-    ChunkId, CommitError, Error as IndexError, Index, OpenError, RaftKey, Scan, Step, Store, Table,
-};
+use cairn_meta::index::{ChunkId, CommitError, Error as IndexError, Index, OpenError, Scan, Store, Table};
 use futures_util::FutureExt;
 use quick_cache::unsync::Cache;
 
@@ -53,7 +50,7 @@ pub use meaning::Meaning;
 pub use paced::BYTES_PER_SECOND;
 pub use records::{Appending, Named};
 pub(crate) use rows::ROWS_BYTES_MAX;
-pub use rows::{At, Row, SLOTS_MAX, SlotFacts, SlotView};
+pub use rows::{At, Differences, Row, SLOTS_MAX, SlotFacts, SlotSummary, SlotView};
 pub use scrub::{PERIOD as SCRUB_PERIOD, Scrub, ScrubMessage, Scrubbed};
 pub use state::{Quarantined, Usage};
 
@@ -196,6 +193,8 @@ pub struct Recovered {
     pub torn: Option<Position>,
     /// Records that were answered for and are lost.
     pub damage: Vec<Damage>,
+    /// The index was made from the whole log: it was lost, or there never was one.
+    pub is_made_anew: bool,
 }
 
 /// What a lane has besides chunks.
@@ -355,7 +354,8 @@ impl Lane {
         let (weak, wanted, every) = (Rc::downgrade(&inner), inner.wanted.clone(), inner.options.commit_every);
         let task = spawn(Class::Foreground, commit::keep_committing(weak, wanted, every));
         inner.task.replace(Some(task));
-        Ok((Self(inner), Recovered { records, bytes, torn, damage }))
+        let is_made_anew = from.is_none() && records > 0;
+        Ok((Self(inner), Recovered { records, bytes, torn, damage, is_made_anew }))
     }
 
     /// Waits for everything under way, commits the index, and takes no more writes.
@@ -423,26 +423,8 @@ impl Lane {
     /// # Errors
     /// If the index can't be read.
     pub fn metadata(&self) -> Result<Option<Metadata>, LaneError> {
-        let index = self.0.state.index.borrow();
-        let mut found = Metadata::default();
-        let mut next = Some(Scan::all(Table::Raft));
-        while let Some((key, _)) = next.take().map(|scan| index.first(scan)).transpose()?.flatten() {
-            let Some(RaftKey { slot, .. }) = RaftKey::decode(&key) else { break };
-            found.slots.insert(slot);
-            let after = slot.checked_add(1).map(|slot| RaftKey { slot, index: 0 }.encode());
-            next = after.map(|key| Scan::range(Table::Raft, Bound::Included(&key), Bound::Unbounded));
-        }
-        let mut scan = Scan::prefix(Table::Records, &[Kind::RaftState as u8]);
-        let mut visit = |key: &[u8], value: &[u8]| {
-            let is_there =
-                records::state_in(value).and_then(rows::Gone::decode).is_none_or(|gone| gone == rows::Gone::Leaving);
-            let id = key.get(1..).and_then(|id| id.try_into().ok()).filter(|_| is_there);
-            found.slots.extend(id.map(|id| records::slot_of(&id)));
-            ControlFlow::Continue(())
-        };
-        while index.step(&mut scan, 1024, &mut visit)? == Step::More {}
-        drop(index);
-        self.0.state.slots_with_rows(&mut found.slots)?;
+        let slots = self.0.state.all_slots()?;
+        let mut found = Metadata { slots, ..Metadata::default() };
         let index = self.0.state.index.borrow();
         for kind in [Kind::Version, Kind::Provisional] {
             found.has_versions |= index.first(Scan::prefix(Table::Records, &[kind as u8]))?.is_some();

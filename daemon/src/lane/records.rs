@@ -252,7 +252,7 @@ impl Appending {
     }
 }
 
-fn slot_id(slot: u32) -> Id {
+pub(super) fn slot_id(slot: u32) -> Id {
     let mut id = [0; 32];
     id[..4].copy_from_slice(&slot.to_be_bytes());
     id

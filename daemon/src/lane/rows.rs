@@ -29,6 +29,8 @@
 //! life ends the one before, see [`life`].
 
 mod codec;
+mod compare;
+mod doubt;
 mod flush;
 mod install;
 mod life;
@@ -46,7 +48,7 @@ use super::{Lane, LaneError};
 
 pub use codec::Row;
 pub(super) use codec::RowsRecord;
-pub(super) use life::Gone;
+pub use compare::{Differences, SlotSummary};
 
 /// Bytes of a record of rows, about.
 pub(crate) const ROWS_BYTES_MAX: usize = 1 << 20;

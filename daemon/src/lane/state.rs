@@ -257,6 +257,9 @@ impl State {
             }
             return Ok(());
         }
+        std::mem::drop(index);
+        self.forgive(drop.of, id, (drop.segment, drop.offset))?;
+        let mut index = self.index.borrow_mut();
         let named = record_key(drop.of, id);
         let (table, key) = match drop.of {
             Kind::RaftEntry => (Table::Raft, &id[..12]),
@@ -322,6 +325,9 @@ impl State {
             if usage.live == 0 {
                 self.forget(number);
             }
+        }
+        if self.rebuilt.is_some() {
+            self.doubt(damage)?;
         }
         for damage in damage {
             let key = [b"damage", &damage.segment.to_be_bytes()[..], &damage.bytes.start.to_be_bytes()].concat();

@@ -141,11 +141,28 @@ impl SlotLog {
             let message = "the slot was moved to another lane, which the node's disks should say; bring them all back";
             return Err(io::Error::other(message).into());
         }
+        if let Some(lost) = lane.slot_doubt(slot)? {
+            // The others of its group would count on what it doesn't know any more.
+            let message = format!(
+                "a damaged part of its lane's log may have taken some of it along ({lost}): bring back a copy of the lane or \
+                 its old index, or see `cairn fsck --accept-loss`"
+            );
+            return Err(io::Error::other(message).into());
+        }
         if let Some((_, state)) = lane.raft_state(slot)? {
             ends = Ends::decode(&state).map_err(io::Error::other)?;
         }
         let last = lane.raft_ends(slot)?.map(|[_, (term, index)]| log_id(term, index));
         ends.last = last.max(ends.purged);
+        let applied = lane.slot_applied(slot)?.map_or(0, |at| at.index);
+        if let Some(purged) = ends.purged.filter(|purged| purged.index > applied) {
+            // The entries between would be passed over without a word.
+            let message = format!(
+                "its rows have entries up to {applied}, and its log begins behind {}: rows were lost; bring back a copy of the lane",
+                purged.index
+            );
+            return Err(io::Error::other(message).into());
+        }
         let durable = ends.last.map_or(0, |last| last.index);
         Ok(Self(Rc::new(Inner {
             lane: lane.clone(),
@@ -388,4 +405,21 @@ pub(super) fn io_error(error: LaneError) -> io::Error {
         LaneError::Io(error) => error,
         error => io::Error::other(error.to_string()),
     }
+}
+
+/// What nodes have stored: it is read for ever.
+#[test]
+fn a_raft_state_of_version_1_is_these_bytes() {
+    let bytes: &[&[u8]] = &[
+        &[1, 1],
+        &[4, 3, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 0, 0, 0, 0, 0, 0, 1],
+        &[1, 3, 0, 0, 0, 0, 0, 0, 0],
+        &[44, 1, 0, 0, 0, 0, 0, 0],
+    ];
+    let ends = Ends::decode(&bytes.concat()).expect("it is one");
+    let vote = ends.vote.expect("there is one");
+    assert_eq!((vote.leader_id.term, vote.leader_id.voted_for, ends.purged), (0x0304, 2, Some(log_id(3, 300))));
+    assert_eq!(ends.encode(), bytes.concat());
+    assert_eq!(Ends::decode(&[1, 0, 0]).expect("it is one").encode(), [1, 0, 0]);
 }

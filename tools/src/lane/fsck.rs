@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cairn_daemon::lane::check::{Fault, Problem, Report, check};
-use cairn_daemon::lane::{Lane, LaneError, Options};
+use cairn_daemon::lane::{At, Lane, LaneError, Options, SlotSummary};
 use cairn_io::fs::Dir;
 use cairn_io::time::{Duration, sleep};
 use cairn_meta::index::{PARTITIONS, Store};
@@ -36,6 +36,10 @@ pub struct Fsck {
     /// Move the index aside and make it anew from the log, then check again
     #[arg(long)]
     rebuild: bool,
+    /// Have slots opened with what is left of them, of which a damaged part of the log may have taken something along. Others
+    /// of their groups may have been promised more: not where another node has these slots
+    #[arg(long, conflicts_with = "rebuild")]
+    accept_loss: bool,
     /// Partitions of the cluster, for an index that can't be asked
     #[arg(long, value_name = "N", default_value_t = PARTITIONS)]
     partitions: u32,
@@ -80,6 +84,9 @@ impl Fsck {
     async fn check(self) -> Result<(), Failure> {
         let dir = open(&self.dir).await?;
         let before = self.look(&dir, self.partitions).await?;
+        if self.accept_loss {
+            return self.accept(&dir, &before).await;
+        }
         if !self.rebuild {
             self.print(&before, None)?;
             return verdict(&before);
@@ -111,18 +118,23 @@ impl Fsck {
         let opened = Lane::open(dir, Store::lmdb(&self.dir), options).await;
         let (lane, recovered) =
             opened.map_err(|error| Failure::Broken(format!("can't make the index anew: {error}{kept}")))?;
-        let closed = lane.close().await;
-        drop(lane);
+        let closed = close(dir, lane).await;
         closed.map_err(|error| Failure::Broken(format!("can't commit the new index: {error}{kept}")))?;
-        // The lane lets go of its lock when its last task has ended.
-        for _ in 0..100 {
-            match dir.lock().await {
-                Ok(_) => break,
-                Err(_) => sleep(Duration::from_millis(20)).await,
-            }
-        }
         let after = check(dir, Store::lmdb(&self.dir), partitions, &|_, _, _| {}).await.map_err(broken)?;
         Ok(Rebuilt { old, records: recovered.records, after })
+    }
+
+    /// Ends the doubts about slots.
+    async fn accept(&self, dir: &Dir, before: &Report) -> Result<(), Failure> {
+        let broken = |error: LaneError| refused(&self.dir, &error);
+        let partitions = before.index.map_or(self.partitions, |index| index.partitions);
+        let options = Options { partitions, ballast: 0, ..Options::default() };
+        let (lane, _) = Lane::open(dir, Store::lmdb(&self.dir), options).await.map_err(broken)?;
+        let accepted = lane.accept_loss().await;
+        close(dir, lane).await.and(accepted).map_err(broken)?;
+        let after = check(dir, Store::lmdb(&self.dir), partitions, &|_, _, _| {}).await.map_err(broken)?;
+        self.print(&after, None)?;
+        verdict(&after)
     }
 
     /// Gives the index that is there another name, durably.
@@ -166,6 +178,20 @@ impl Fsck {
     }
 }
 
+/// Closes a lane; nobody has it when this returns.
+async fn close(dir: &Dir, lane: Lane) -> Result<(), LaneError> {
+    let closed = lane.close().await;
+    drop(lane);
+    // It lets go of its lock when its last task has ended.
+    for _ in 0..100 {
+        match dir.lock().await {
+            Ok(_) => break,
+            Err(_) => sleep(Duration::from_millis(20)).await,
+        }
+    }
+    closed
+}
+
 /// The exit code, and what to do.
 fn verdict(report: &Report) -> Result<(), Failure> {
     if report.is_clean() {
@@ -174,7 +200,15 @@ fn verdict(report: &Report) -> Result<(), Failure> {
     let count = report.problems.len() as u64 + report.more;
     let of_index = report.problems.iter().filter(|problem| problem.fault.is_of_index()).count();
     let is_log_damaged = report.problems.iter().any(|problem| matches!(problem.fault, Fault::Bad | Fault::Damage));
+    let has = |fault: Fault| report.problems.iter().any(|problem| problem.fault == fault);
     let advice = match (of_index, is_log_damaged) {
+        _ if has(Fault::Incomplete) => {
+            "bring back a copy of the lane, or of its old index; or go on with what is left, where no other node has these \
+             slots: `cairn fsck --accept-loss`"
+        }
+        (_, true) if has(Fault::Rows) => {
+            "keep this index: rows of slots are in it that the log has lost, and an index made anew would lack them"
+        }
         (0, _) => "start the node: it fetches what is bad here from other copies",
         (_, false) => "`cairn fsck --rebuild` makes the index anew from the log",
         (_, true) => {
@@ -211,6 +245,7 @@ fn to_text(path: &Path, report: &Report) -> String {
         }
         None => lines.push("index: none that can be read".to_owned()),
     }
+    lines.extend(slots(report));
     if !report.segments.is_empty() {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::NOTHING);
@@ -241,6 +276,22 @@ fn to_text(path: &Path, report: &Report) -> String {
     }
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     lines.join("\n")
+}
+
+/// What there is of slots; nothing if there are none.
+fn slots(report: &Report) -> Option<String> {
+    let (count, rows) = (report.slots.len(), report.slots.iter().map(|slot| slot.rows).sum::<u64>());
+    let behind: u64 = report.slots.iter().map(behind).sum();
+    let later = match behind {
+        0 => String::new(),
+        _ => format!("; {behind} entries behind these are applied when the node runs and a leader says which count"),
+    };
+    (count > 0).then(|| format!("slots: {count} with {rows} rows{later}"))
+}
+
+/// Entries of a slot's log whose effect its rows don't have.
+fn behind(slot: &SlotSummary) -> u64 {
+    slot.last.unwrap_or(0).saturating_sub(slot.applied.map_or(0, |at| at.index))
 }
 
 fn line(problem: &Problem) -> String {
@@ -281,6 +332,7 @@ fn to_json(report: &Report) -> Value {
         "files": files.collect::<Vec<_>>(),
         "segments": segments.collect::<Vec<_>>(),
         "end": report.end.map(position),
+        "slots": report.slots.iter().map(slot_to_json).collect::<Vec<_>>(),
         "index": report.index.map(|index| json!({
             "checkpoint": index.checkpoint.map(position), "partitions": index.partitions, "chunks": index.chunks,
             "chunk_bytes": index.chunk_bytes, "records": index.records, "quarantined": index.quarantined,
@@ -288,5 +340,14 @@ fn to_json(report: &Report) -> Value {
         "problems": problems.collect::<Vec<_>>(),
         "more_problems": report.more,
         "notes": report.notes,
+    })
+}
+
+fn slot_to_json(slot: &SlotSummary) -> Value {
+    let entry = |at: At| json!({ "term": at.term, "index": at.index });
+    let SlotSummary { slot: number, rows, bytes, applied, flushed, last } = *slot;
+    json!({
+        "slot": number, "rows": rows, "bytes": bytes, "applied": applied.map(entry), "in_log": flushed.map(entry),
+        "last_entry": last, "entries_behind": behind(slot),
     })
 }

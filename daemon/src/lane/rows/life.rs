@@ -14,14 +14,14 @@
 //! | a state, in a later life | may be opened | are the slot's |
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use cairn_io::log::{Entry, Kind};
 use cairn_io::task::yield_now;
-use cairn_meta::index::{Error, Scan, Step, Table};
+use cairn_meta::index::{Error, RaftKey, Scan, Step, Table};
 
 use super::{ABOUT, APPLIED, GENERATIONS, LIFE, MARKS, SLOTS_MAX, SlotFacts, fact_key, prefix};
-use crate::lane::records::{first_kept, slot_of};
+use crate::lane::records::{first_kept, slot_of, state_in};
 use crate::lane::state::State;
 use crate::lane::{Lane, LaneError};
 
@@ -70,6 +70,7 @@ impl State {
         for first in (0..GENERATIONS).chain([MARKS]) {
             self.clear(prefix(first, slot))?;
         }
+        self.doubt_no_more(slot)?;
         let mut index = self.index.borrow_mut();
         for fact in [APPLIED, ABOUT] {
             index.delete(Table::Lane, &fact_key(slot, fact))?;
@@ -89,8 +90,37 @@ impl State {
 }
 
 impl State {
+    /// The slots that have rows, records of rows, or a Raft log.
+    pub(in crate::lane) fn all_slots(&self) -> Result<BTreeSet<u32>, Error> {
+        let mut slots = BTreeSet::new();
+        self.slots_with_logs(&mut slots)?;
+        self.slots_with_rows(&mut slots)?;
+        Ok(slots)
+    }
+
+    /// Adds the slots that have a Raft log or state, but those that have left.
+    fn slots_with_logs(&self, slots: &mut BTreeSet<u32>) -> Result<(), Error> {
+        let index = self.index.borrow();
+        let mut next = Some(Scan::all(Table::Raft));
+        while let Some((key, _)) = next.take().map(|scan| index.first(scan)).transpose()?.flatten() {
+            let Some(RaftKey { slot, .. }) = RaftKey::decode(&key) else { break };
+            slots.insert(slot);
+            let after = slot.checked_add(1).map(|slot| RaftKey { slot, index: 0 }.encode());
+            next = after.map(|key| Scan::range(Table::Raft, Bound::Included(&key), Bound::Unbounded));
+        }
+        let mut scan = Scan::prefix(Table::Records, &[Kind::RaftState as u8]);
+        let mut visit = |key: &[u8], value: &[u8]| {
+            let is_there = state_in(value).and_then(Gone::decode).is_none_or(|gone| gone == Gone::Leaving);
+            let id = key.get(1..).and_then(|id| id.try_into().ok()).filter(|_| is_there);
+            slots.extend(id.map(|id| slot_of(&id)));
+            ControlFlow::Continue(())
+        };
+        while index.step(&mut scan, 1024, &mut visit)? == Step::More {}
+        Ok(())
+    }
+
     /// Adds the slots that have rows or records of rows.
-    pub(in crate::lane) fn slots_with_rows(&self, slots: &mut BTreeSet<u32>) -> Result<(), Error> {
+    fn slots_with_rows(&self, slots: &mut BTreeSet<u32>) -> Result<(), Error> {
         let index = self.index.borrow();
         // Behind each that is found the next one is looked for: a slot may have millions of rows.
         let mut place = Some(0_u32);

@@ -19,7 +19,7 @@ use cairn_meta::index::{ChunkEntry, ChunkId, Error, Index, RaftKey, Scan, Step a
 use cairn_placement::PartitionId;
 
 use super::state::{State, decode, location, raft_id};
-use super::{LANE_KEY, LaneError, commit};
+use super::{Differences, LANE_KEY, LaneError, SlotSummary, commit};
 
 /// Problems that are kept; more are only counted.
 const PROBLEMS_MAX: usize = 10_000;
@@ -39,6 +39,8 @@ pub struct Report {
     pub end: Option<Position>,
     /// What the index is like; `None` if there is none that can be read.
     pub index: Option<IndexFacts>,
+    /// What the index has of slots; without one, what the next start makes of the log.
+    pub slots: Vec<SlotSummary>,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Problems that there was no room for.
@@ -106,10 +108,14 @@ pub enum Fault {
     Digest,
     /// A segment's live bytes aren't those of its live records.
     Usage,
+    /// A slot's rows aren't those that its records of rows give.
+    Rows,
     /// A chunk that was found bad before and not repaired.
     Quarantined,
     /// A record that a start found unreadable before.
     Lost,
+    /// A slot that isn't opened: some of it was lost, or may have been.
+    Incomplete,
 }
 
 impl Fault {
@@ -126,15 +132,17 @@ impl Fault {
             Self::Elsewhere => "elsewhere",
             Self::Digest => "digest",
             Self::Usage => "usage",
+            Self::Rows => "rows",
             Self::Quarantined => "quarantined",
             Self::Lost => "lost",
+            Self::Incomplete => "incomplete",
         }
     }
 
     /// Whether it lies in the index, which can be made anew.
     pub fn is_of_index(self) -> bool {
-        use Fault::{Dangling, Digest, Elsewhere, Index, Lacking, Usage};
-        matches!(self, Index | Dangling | Lacking | Elsewhere | Digest | Usage)
+        use Fault::{Dangling, Digest, Elsewhere, Index, Lacking, Rows, Usage};
+        matches!(self, Index | Dangling | Lacking | Elsewhere | Digest | Usage | Rows)
     }
 }
 
@@ -170,6 +178,7 @@ pub async fn check(dir: &Dir, store: Store, partitions: u32, progress: Progress<
         segments: vec![],
         end: None,
         index: None,
+        slots: vec![],
         problems: vec![],
         more: 0,
         notes: vec![],
@@ -200,8 +209,18 @@ pub async fn check(dir: &Dir, store: Store, partitions: u32, progress: Progress<
     let bad = report.read_segments(&log, ends.as_ref(), &indexed, progress).await?;
     progress("index", 0, 1);
     report.count(&indexed)?;
+    for slot in indexed.all_slots()? {
+        report.slots.push(indexed.summary(slot)?);
+        if let Some(lost) = indexed.doubt_about(slot)? {
+            let text =
+                format!("slot {slot} isn't opened: a damaged part of the log may have taken some of it along ({lost})");
+            report.add(Fault::Incomplete, text);
+        }
+        yield_now().await;
+    }
     if ends.is_some() && has_index {
         report.compare(&log, &indexed, &from_log, &bad).await?;
+        report.compare_rows(&indexed, &from_log).await?;
     }
     if has_index {
         report.check_digests(&indexed).await?;
@@ -216,8 +235,8 @@ pub async fn check(dir: &Dir, store: Store, partitions: u32, progress: Progress<
         }
     }
     report.note(
-        "Not checked: what is stored about slots beside the log (table state), when chunks were last touched, and whether \
-         records that nobody needs are whole.",
+        "Not checked: rows of slots that changed since they were last written into the log, when chunks were last touched, \
+         and whether records that nobody needs are whole.",
     );
     report.problems.sort_by_key(|problem| (problem.fault, problem.segment, problem.offset));
     Ok(report)
@@ -529,6 +548,24 @@ impl Report {
                 "{withheld} chunks are quarantined and readable in the log: an older copy, or bytes that were bad only \
                  once. A rebuild would bring them back."
             ));
+        }
+        Ok(())
+    }
+
+    /// Compares the rows of slots with what the log alone says.
+    async fn compare_rows(&mut self, indexed: &State, from_log: &State) -> Result<(), LaneError> {
+        let slots: BTreeSet<u32> = indexed.all_slots()?.into_iter().chain(from_log.all_slots()?).collect();
+        for slot in slots {
+            let found = indexed.differences(from_log, slot)?;
+            if found != Differences::default() {
+                let Differences { only_index, only_log, other } = found;
+                let text = format!(
+                    "slot {slot}: {only_index} rows are in the index and not in the log, {only_log} in the log and not in \
+                     the index, {other} are not the same"
+                );
+                self.add(Fault::Rows, text);
+            }
+            yield_now().await;
         }
         Ok(())
     }
