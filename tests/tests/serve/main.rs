@@ -5,8 +5,12 @@
 mod clients;
 mod cluster;
 mod evacuate;
+mod filled;
 mod hostile;
 mod life;
+mod lost_index;
 mod metrics;
 mod node;
+mod oldest;
+mod s3;
 mod settings;

@@ -47,8 +47,13 @@ impl Disks {
 
     /// So many new disks, each with two lanes.
     pub fn new(count: usize) -> Self {
+        Self::with_segments(count, "16MiB")
+    }
+
+    /// The same with segments of this length.
+    pub fn with_segments(count: usize, length: &str) -> Self {
         let disks = Self::empty(count);
-        let output = run(&["disk", "format", "--data", &disks.data(), "--lanes", "2", "--segment", "16MiB"]);
+        let output = run(&["disk", "format", "--data", &disks.data(), "--lanes", "2", "--segment", length]);
         assert!(output.status.success(), "{}", err(&output));
         disks
     }

@@ -174,3 +174,28 @@ fn a_record_of_rows_comes_back() {
     let id = rows_id((7, 3), 8, 9);
     assert_eq!((slot_and_number(&id), life_of(&id)), ((7, 8), 3));
 }
+
+/// What nodes have stored: it is read for ever.
+#[test]
+fn a_record_of_version_1_is_these_bytes() {
+    let rows = vec![Row::Put(vec![1, 2], vec![3]), Row::Gone(vec![9], 0x0107)];
+    let bytes: &[&[u8]] = &[
+        &[1, 1],
+        &[4, 3, 0, 0, 0, 0, 0, 0],
+        &[9, 8, 7, 0, 0, 0, 0, 0],
+        &[2, 0, 0, 0, 5, 6],
+        &[0, 2, 0, 1, 0, 0, 0, 1, 2, 3],
+        &[1, 7, 1, 0, 0, 0, 0, 0, 0, 1, 0, 9],
+    ];
+    let record =
+        RowsRecord { what: What::Carried, at: At { term: 0x0304, index: 0x07_0809 }, members: vec![5, 6], rows };
+    assert_eq!((record.encode(), RowsRecord::decode(&bytes.concat())), (bytes.concat(), Some(record)));
+    for (number, what) in (0..).zip([What::Flush, What::Carried, What::Part, What::End]) {
+        let mut bytes = bytes.concat();
+        bytes[1] = number;
+        assert_eq!(RowsRecord::decode(&bytes).map(|record| record.what), Some(what));
+    }
+    let mut id = [0; 32];
+    id[..20].copy_from_slice(&[0, 1, 2, 3, 0, 0, 0, 0, 0, 0, 4, 5, 0, 0, 0, 6, 0, 0, 0, 7]);
+    assert_eq!(rows_id((0x01_0203, 7), 0x0405, 6), id);
+}
