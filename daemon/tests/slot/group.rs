@@ -8,7 +8,7 @@ use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_daemon::lane::{Lane, Options as LaneOptions, Owner};
+use cairn_daemon::lane::{At, Lane, Options as LaneOptions, Owner, Row};
 use cairn_daemon::rpc::{Limits, Pool, Server, Services};
 use cairn_daemon::slot::{Options, SlotError, SlotStatus, Slots, Transport, Unreachable};
 use cairn_io::fs::Dir;
@@ -32,7 +32,8 @@ on_each_driver!(
     a_command_with_too_many_rows_is_refused_and_the_group_goes_on,
     more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble,
     a_replica_that_is_too_old_stops_and_says_so,
-    a_group_whose_task_panicked_is_not_taken_for_well
+    a_group_whose_task_panicked_is_not_taken_for_well,
+    rows_that_end_before_the_log_begins_are_not_shown
 );
 
 /// `key=value` sets, `key` deletes; the answer is what was there.
@@ -476,4 +477,24 @@ async fn a_replica_that_is_too_old_stops_and_says_so(place: Place) {
 async fn a_group_whose_task_panicked_is_not_taken_for_well(place: Place) {
     let why = until_stopped(&place, b"panic=1").await;
     assert!(!why.is_empty(), "{why}");
+}
+
+/// What a damaged log leaves whose last flush is gone: the entries between are purged.
+async fn rows_that_end_before_the_log_begins_are_not_shown(place: Place) {
+    const OTHER: u32 = SLOT + 1;
+    let mut cluster = Cluster::new(&place, 1, None).await;
+    let node = &cluster.nodes[0];
+    let (lane, slots) = (node.lane.as_ref().expect("it runs"), node.slots.as_ref().expect("it runs"));
+    let rows = vec![Row::Put(b"key".to_vec(), b"value".to_vec())];
+    lane.stage_rows(OTHER, 1, 0, rows).await.expect("staged");
+    lane.install_staged(OTHER, 1, 1, At { term: 1, index: 4 }, Vec::new()).await.expect("installed");
+    // No vote, and purged up to entry 5 of term 1.
+    let state = [&[1, 0, 1][..], &1_u64.to_le_bytes(), &5_u64.to_le_bytes()].concat();
+    lane.set_raft_state(OTHER, 6, &state).await.expect("stored");
+    let refused = slots.open(OTHER, lane, Rc::new(Words)).await.expect_err("entry 5 is nowhere");
+    assert!(refused.to_string().contains("rows were lost"), "{refused}");
+    let state = [&[1, 0, 1][..], &1_u64.to_le_bytes(), &4_u64.to_le_bytes()].concat();
+    lane.set_raft_state(OTHER, 5, &state).await.expect("stored");
+    slots.open(OTHER, lane, Rc::new(Words)).await.expect("nothing is missing");
+    cluster.stop(0).await;
 }
