@@ -32,6 +32,8 @@ pub struct State {
     noted: Cell<u64>,
     /// What is known of slots, as the index has it.
     pub(super) facts: RefCell<Facts>,
+    /// Whether nothing is known to be lost, as is almost always so: then nobody need look for it.
+    pub(super) is_nothing_lost: Cell<bool>,
 }
 
 /// What is live of a segment.
@@ -137,6 +139,7 @@ impl State {
             bad_in: RefCell::new(bad_in),
             noted: Cell::new(0),
             facts: RefCell::default(),
+            is_nothing_lost: Cell::new(false),
         })
     }
 
@@ -313,6 +316,7 @@ impl State {
         let value = [&[entry.kind as u8][..], entry.id, &encode(entry.location)].concat();
         // The lane's table takes any bytes.
         let _ = self.index.borrow_mut().put(Table::Lane, &key, &value);
+        self.is_nothing_lost.set(false);
     }
 
     /// Takes note of what opening the log found.

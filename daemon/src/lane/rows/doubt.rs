@@ -51,7 +51,12 @@ impl State {
 
     /// A record that was lost has been dropped up to this place: what it said doesn't matter any more.
     pub(in crate::lane) fn forgive(&self, kind: Kind, id: &Id, upto: (u64, u32)) -> Result<(), Error> {
-        for lost in self.lost_records()? {
+        if self.is_nothing_lost.get() {
+            return Ok(());
+        }
+        let all = self.lost_records()?;
+        self.is_nothing_lost.set(all.is_empty());
+        for lost in all {
             if (lost.kind, &lost.id) == (kind, id) && (lost.at.segment, lost.at.offset) <= upto {
                 self.index.borrow_mut().delete(Table::Lane, &lost.key)?;
             }
