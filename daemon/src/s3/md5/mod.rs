@@ -58,7 +58,8 @@ impl Hashing {
     fn add(&self, job: Job) {
         self.0.waiting.borrow_mut().push_back(job);
         if !self.0.is_running.replace(true) {
-            spawn(Class::Foreground, work(self.0.clone())).detach();
+            // Behind what others do on the core, so that more bodies are there when it goes on, and it does more at once.
+            spawn(Class::Replication, work(self.0.clone())).detach();
         }
     }
 }
