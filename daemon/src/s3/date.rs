@@ -12,9 +12,13 @@ fn wall(millis: u64) -> WallTime {
     WallTime::from_unix_nanos(millis.saturating_mul(MILLI))
 }
 
-/// As `2009-10-12T17:50:30.000Z`.
+/// As `2009-10-12T17:50:30.000Z`, up to the year 9999, which is the last one that S3 can write.
 pub fn iso(millis: u64) -> String {
-    wall(millis).to_string()
+    let nanos = i128::from(millis) * i128::from(MILLI);
+    let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(time::PrimitiveDateTime::MAX.assume_utc());
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second, milli) = at.to_hms_milli();
+    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z", u8::from(month))
 }
 
 /// As `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -72,6 +76,11 @@ fn times_read_back() {
     assert_eq!(read_http("Fri, 24 May 2013 00:00:00 GMT"), Some(millis));
     assert_eq!(iso(millis), "2013-05-24T00:00:00.000Z");
     assert_eq!(read_iso("2013-05-24T02:00:00+02:00"), Some(millis));
+    // Locks are for long.
+    for far in ["2554-07-21T23:34:34.000Z", "2999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"] {
+        assert_eq!(read_iso(far).map(iso).as_deref(), Some(far));
+    }
+    assert_eq!(iso(u64::MAX), "9999-12-31T23:59:59.999Z");
     for bad in ["", "20130524T000000", "20131324T000000Z", "2013-5-24T00:00:00", "2013052\u{e9}T00000Z"] {
         assert_eq!(read_compact(bad), None, "{bad}");
     }
