@@ -1,8 +1,8 @@
 //! A program that fills the disks of a node, and checks what is left on them.
 //!
 //! ```text
-//!   disks-load fill SEED COUNT DIR,...    stores chunks made of SEED and the numbers from 0 to COUNT, then waits for the end
-//!                                         of its standard input before it lets go of the disks
+//!   disks-load fill SEED COUNT DIR,...    says when it has the disks, stores chunks made of SEED and the numbers from 0 to
+//!                                         COUNT, and waits for the end of its standard input before it lets go of them
 //!   disks-load check SEED COUNT DIR,...   reads each of them, and counts: nothing else may be there, and nothing twice
 //! ```
 
@@ -68,6 +68,7 @@ fn id(bytes: &[u8]) -> ChunkId {
 }
 
 async fn fill(disks: &Disks, seed: u64, count: u64) -> Result<(), String> {
+    println!("open");
     let mut puts = FuturesUnordered::new();
     for number in 0..count {
         let bytes = content(seed, number);

@@ -163,7 +163,9 @@ impl Slot {
             let now = self.raft.metrics();
             let now = now.borrow_watched();
             let is_last = now.last_applied == Some(claim.last) && now.last_log_index == Some(claim.last.index);
-            now.vote == claim.vote && now.state != ServerState::Leader && is_last
+            // Who has just started may have applied all there is, and knows so only when openraft's leader has said it.
+            let is_known = now.cluster_committed >= Some(claim.last);
+            now.vote == claim.vote && now.state != ServerState::Leader && is_last && is_known
         };
         if is_so {
             self.rest.hear(lease, spread);

@@ -1,6 +1,7 @@
 //! `cairn disk` on real directories: what people do with disks, and what a kill in the middle of it leaves.
 
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -61,8 +62,8 @@ impl Node {
 
     fn start_load(&self, what: &str, disks: &[usize]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_disks-load"));
-        command.args([what, "1", CHUNKS, &self.data(disks)]).stdin(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("it is built")
+        command.args([what, "1", CHUNKS, &self.data(disks)]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is built")
     }
 
     /// Stores the chunks, or checks that exactly they are there.
@@ -165,10 +166,9 @@ fn a_node_in_use_is_left_alone() {
     let node = Node::new();
     node.does(&[&["format"], &SMALL[..]].concat(), &[0, 1]);
     let mut load = node.start_load("fill", &[0, 1]);
-    let is_loading = |path: &Path| std::fs::read_dir(path).is_ok_and(|entries| entries.count() > 2);
-    while !is_loading(&node.disk(1).join("lane-0001")) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut said = String::new();
+    BufReader::new(load.stdout.take().expect("piped")).read_line(&mut said).expect("it says something");
+    assert_eq!(said, "open\n");
     // It has them for as long as its standard input is open, which `wait` shuts.
     node.refuses(&["rebalance"], &[0, 1], "another process uses it; stop the node");
     assert!(load.wait().expect("it ends").success());

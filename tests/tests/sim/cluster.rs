@@ -129,6 +129,8 @@ pub struct Books {
     /// Slots that were moved off disks.
     moved: Cell<u64>,
     verdict: RefCell<Option<Result<(), String>>>,
+    /// What was not as it should be when it was looked at last.
+    seen: RefCell<String>,
 }
 
 /// More lives than any weather excuses: something ends them.
@@ -155,6 +157,7 @@ impl Books {
             answered_publicly: Cell::new(0),
             moved: Cell::new(0),
             verdict: RefCell::default(),
+            seen: RefCell::default(),
         }
     }
 
@@ -288,7 +291,8 @@ fn wait(world: &mut World, books: &Rc<Books>, askers: usize) -> Result<(), Strin
     if !is_over || books.verdict.borrow().is_none() {
         let done = books.done.get();
         return Err(format!(
-            "two minutes later there is no verdict; {done} clients are done; last lives: {:?}",
+            "two minutes later there is no verdict; {done} clients are done; last seen: {:?}; last lives: {:?}",
+            books.seen.borrow(),
             books.ended
         ));
     }

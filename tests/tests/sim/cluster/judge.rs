@@ -23,9 +23,8 @@ pub async fn run(books: Rc<Books>) {
     let mut seen = Ok(());
     for _ in 0..LOOKS {
         seen = look(&books, &pool).await;
-        if seen.is_ok() {
-            break;
-        }
+        let Err(why) = &seen else { break };
+        why.clone_into(&mut books.seen.borrow_mut());
         sleep(millis(100)).await;
     }
     books.verdict.replace(Some(seen));
