@@ -130,6 +130,13 @@ pub const KEYS: &[Key] = &[
         about: "all nodes of the cluster, this one among them, as 1=ADDRESS:PORT; nobody for a cluster of one",
     },
     Key {
+        name: "cluster.reads",
+        kind: Kind::Word(&["lease", "majority"]),
+        default: Some("lease"),
+        is_live: false,
+        about: "whether a leader that others have just answered reads at once; majority where a machine's clock may stand still",
+    },
+    Key {
         name: "compact.bytes_per_second",
         kind: Kind::Rate,
         default: Some("unlimited"),

@@ -201,6 +201,11 @@ impl Config {
         matches!(self.value("insecure"), Some(Value::Word(word)) if word == "yes")
     }
 
+    /// Whether leaders read by their lease.
+    pub fn has_lease_reads(&self) -> bool {
+        matches!(self.value("cluster.reads"), Some(Value::Word(word)) if word == "lease")
+    }
+
     /// This node's number; `None` for what its disks say.
     pub fn node(&self) -> Option<u64> {
         match self.value("cluster.node") {

@@ -95,7 +95,8 @@ impl Joining {
             return Err(NodeError::NotStarted(message.to_owned()));
         }
         let exposure = if config.is_insecure() { Exposure::Insecure } else { Exposure::Loopback };
-        let (node, slot) = (NodeId(node), SlotOptions::default());
+        let slot = SlotOptions { has_lease_reads: config.has_lease_reads(), ..SlotOptions::default() };
+        let node = NodeId(node);
         let slots = config.slots().unwrap_or(SLOTS);
         Ok(Self { node, secret, peers, slot, slots, rpc: None, exposure, s3: None, s3_limits })
     }

@@ -27,6 +27,7 @@
 mod codec;
 #[cfg(test)]
 mod fuzz;
+mod lease;
 mod leave;
 mod link;
 mod log;
@@ -42,7 +43,6 @@ mod wire;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_io::task::{Class, spawn};
@@ -65,8 +65,9 @@ pub use types::{Answer, Command, Group};
 pub use wire::{Item as Piece, decode_batch, encode_batch, sender_of};
 
 use crate::lane::{Lane, LaneError, SLOTS_MAX};
+use lease::{Configs, Lease};
 use link::Links;
-use rest::{Rest, leads_alone, watch};
+use rest::{Rest, watch};
 use router::{Answers, Router};
 use snapshot::SnapshotData;
 use types::Vote;
@@ -90,6 +91,9 @@ pub struct Options {
     pub batch_limit: Duration,
     /// Proposals of one group that are under way.
     pub proposals_max: usize,
+    /// Whether a leader that a majority has just answered reads without asking again. It relies on clocks that run about equally
+    /// fast: not to within milliseconds, but none may stand still while others go on.
+    pub has_lease_reads: bool,
 }
 
 impl Default for Options {
@@ -102,6 +106,7 @@ impl Default for Options {
             propose_limit: Duration::from_secs(10),
             batch_limit: Duration::from_secs(2),
             proposals_max: 1024,
+            has_lease_reads: true,
         }
     }
 }
@@ -169,7 +174,7 @@ pub struct Slots(Rc<Inner>);
 struct Inner {
     me: NodeId,
     options: Options,
-    config: Arc<Config>,
+    configs: Configs,
     router: Rc<Router>,
     groups: RefCell<BTreeMap<u32, Rc<Slot>>>,
     /// Looks after those that rest.
@@ -186,6 +191,7 @@ struct Slot {
     number: u32,
     raft: Running,
     rest: Rc<Rest>,
+    lease: Rc<Lease>,
     machine: SlotMachine,
     log: SlotLog,
     /// The last entry that may have been applied before this start.
@@ -209,8 +215,8 @@ impl Slots {
     pub fn new(me: NodeId, transport: Rc<dyn Transport>, options: Options) -> Result<Self, SlotError> {
         let config = config(&options).map_err(|error| SlotError::Refused(error.to_string()))?;
         let router = Router::new(me.0, transport, options.batch_limit);
-        let (config, groups, looking) = (Arc::new(config), RefCell::default(), RefCell::default());
-        let inner = Rc::new(Inner { me, options, config, router, groups, looking });
+        let (configs, groups, looking) = (Configs::new(config), RefCell::default(), RefCell::default());
+        let inner = Rc::new(Inner { me, options, configs, router, groups, looking });
         inner.begin_to_look();
         let answers: Rc<dyn Answers> = inner.clone();
         inner.router.set_answers(Rc::downgrade(&answers));
@@ -232,17 +238,21 @@ impl Slots {
         lane.sweep_slot(slot).await.map_err(stopped)?;
         let log = SlotLog::open(lane, slot).map_err(stopped)?;
         log.begin().await.map_err(|error| SlotError::Stopped(error.to_string()))?;
+        let was_here = !log.is_new();
+        let lease = Lease::begin(&self.0.options, was_here);
         let machine = SlotMachine::new(lane, slot, machine);
         let applied = machine.applied().map_err(stopped)?;
         let tail = log.last().map(|last| last.index).max(applied.map(|at| at.index));
         let links = Links { router: self.0.router.clone(), slot, part_limit: self.0.options.batch_limit };
-        let raft = Raft::new(self.0.me.0, self.0.config.clone(), links, log.clone(), machine.clone()).await;
+        let raft = Raft::new(self.0.me.0, self.0.configs.of(was_here), links, log.clone(), machine.clone()).await;
         let raft = raft.map_err(|fatal| SlotError::Stopped(fatal.to_string()))?;
         let members = raft.metrics().borrow_watched().membership_config.membership().clone();
         if members.voter_ids().eq([self.0.me.0]) {
             // Nobody else could lead: there is nothing to wait for.
+            lease.end_waiting(&raft);
             let _ = raft.trigger().elect(false).await;
         }
+        lease.wait(&raft);
         let (has_recovered, has_ended) = (Cell::new(tail.is_none()), Rc::new(Cell::new(false)));
         let rest = Rc::<Rest>::default();
         spawn(Class::Foreground, watch(raft.clone(), Rc::downgrade(&rest), has_ended.clone())).detach();
@@ -250,6 +260,7 @@ impl Slots {
             number: slot,
             raft,
             rest,
+            lease,
             machine,
             log,
             tail,
@@ -314,7 +325,7 @@ impl Slots {
     /// See the table above.
     pub async fn barrier(&self, slot: u32) -> Result<(), SlotError> {
         let slot = self.slot(slot)?;
-        if slot.has_all_alone()? {
+        if slot.has_all()? {
             return Ok(());
         }
         let limit = self.0.options.propose_limit;
@@ -335,7 +346,7 @@ impl Slots {
     pub fn read_alone<R>(&self, slot: u32, read: impl FnOnce(&dyn Rows) -> R) -> Option<R> {
         let groups = self.0.groups.borrow();
         let slot = groups.get(&slot).filter(|slot| !slot.has_ended.get())?;
-        if slot.has_all_alone().is_ok_and(|has| has) { slot.machine.read(read).ok() } else { None }
+        if slot.has_all().is_ok_and(|has| has) { slot.machine.read(read).ok() } else { None }
     }
 
     /// Lends a slot's rows as they are here now: up to date behind a [`Slots::barrier`], else perhaps older than what
@@ -397,7 +408,7 @@ impl Slots {
         let slot = self.slot(slot)?;
         let metrics = slot.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let applied = metrics.last_applied.map(|id| id.index);
+        let applied = slot.machine.applied().map_err(|error| SlotError::Stopped(error.to_string()))?.map(|at| at.index);
         let committed = metrics.cluster_committed.max(metrics.local_committed).map(|id| id.index);
         let members = metrics.membership_config.membership();
         Ok(SlotStatus {
@@ -456,6 +467,7 @@ impl Slots {
             let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
             let best = best.filter(|(node, _)| voters.contains(node)).max_by_key(|(_, matched)| **matched);
             if let (Some(_), Some((node, _))) = (&metrics.replication, best) {
+                slot.lease.hand_over(metrics.vote);
                 // If it fails, the others elect one when they hear nothing any more.
                 let _ = slot.raft.trigger().transfer_leader(*node).await;
                 leaving.push(slot);
@@ -611,6 +623,9 @@ impl Slot {
                 }
                 Err(error) => unable(&error),
             },
+            Question::Vote(request) | Question::PreVote(request) if self.lease.refuses(&request) => {
+                unable(&"it has just started, and may have forgotten whom it heard")
+            }
             Question::PreVote(_) if self.knows_a_leader(lease).await => unable(&"its leader is there"),
             Question::Vote(request) => match self.raft.vote(request).await {
                 Ok(response) => Reply::Vote(response),
@@ -629,19 +644,6 @@ impl Slot {
             Question::Snapshot(part) => self.stage(part).await,
             Question::Install(end) => self.install(end).await,
         }
-    }
-
-    /// Whether nobody else can have answered anything, and all that was answered here is applied. That is so when the entry
-    /// which begins a leader's term is: it stands behind all that an earlier life answered for. Whoever joins is known
-    /// here long before they can be elected.
-    fn has_all_alone(&self) -> Result<bool, SlotError> {
-        let server = self.raft.server_metrics();
-        let now = server.borrow_watched();
-        if !leads_alone(&now) {
-            return Ok(false);
-        }
-        let applied = self.machine.applied().map_err(|error| SlotError::Stopped(error.to_string()))?;
-        Ok(applied.is_some_and(|applied| applied.term == now.vote.leader_id.term))
     }
 
     /// A vote that is greater than that of a snapshot's sender.

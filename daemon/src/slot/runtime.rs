@@ -132,6 +132,13 @@ impl<T> fmt::Debug for JoinHandle<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(time::Instant);
 
+impl Instant {
+    /// How long ago it was.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 impl async_runtime::Instant for Instant {
     fn now() -> Self {
         Self(time::now())

@@ -101,7 +101,7 @@ pub struct Cluster {
 
 pub const SLOT: u32 = 3;
 
-fn options() -> Options {
+pub fn options() -> Options {
     Options {
         heartbeat: Duration::from_millis(50),
         election: (Duration::from_millis(200), Duration::from_millis(400)),
@@ -129,6 +129,10 @@ impl Cluster {
     }
 
     pub async fn start(&mut self, at: usize) {
+        self.start_with(at, options()).await;
+    }
+
+    pub async fn start_with(&mut self, at: usize, options: Options) {
         let pool = self.rpc.map(|_| Rc::new(self.pool(at)));
         let transport: Rc<dyn Transport> = match &pool {
             Some(pool) => pool.clone(),
@@ -139,7 +143,7 @@ impl Cluster {
         let lane_options = LaneOptions { log, partitions: 4, ballast: 0, ..LaneOptions::default() };
         let dir = Dir::open(&node.dir).await.expect("it is there");
         let (lane, _) = Lane::open(&dir, node.store.clone(), lane_options).await.expect("it opens");
-        let slots = Slots::new(NodeId(node.id), transport, options()).expect("fine options");
+        let slots = Slots::new(NodeId(node.id), transport, options).expect("fine options");
         slots.open(SLOT, &lane, Rc::new(Words)).await.expect("it opens");
         self.net.borrow_mut().insert(node.id, slots.clone());
         (node.lane, node.slots, node.pool) = (Some(lane), Some(slots), pool);
@@ -168,6 +172,11 @@ impl Cluster {
         for other in self.nodes.iter().filter(|other| other.id != id) {
             other.pool.iter().for_each(|pool| pool.set(id, addr));
         }
+    }
+
+    /// From now on nobody reaches anybody.
+    pub fn silence(&self) {
+        self.net.borrow_mut().clear();
     }
 
     pub async fn stop(&mut self, at: usize) {
@@ -249,7 +258,8 @@ pub fn ids(ids: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
     ids.into_iter().map(NodeId).collect()
 }
 
-async fn begin(place: &Place, count: u64) -> Cluster {
+/// So many nodes; the first three are the group's.
+pub async fn begin(place: &Place, count: u64) -> Cluster {
     let cluster = Cluster::new(place, count, None).await;
     let slots = cluster.nodes[0].slots.as_ref().expect("it runs");
     slots.create(SLOT, &ids(1..=3)).await.expect("it begins");
@@ -335,7 +345,13 @@ async fn a_group_of_one_rests_until_others_join(place: Place) {
     let read = slots.read_alone(SLOT, |rows| rows.get(b"key"));
     assert_eq!(read.expect("nobody else need be asked").expect("it is readable"), Some(b"value".to_vec()));
     slots.change_voters(SLOT, &ids(1..=3)).await.expect("others join");
+    cluster.rows(1, cluster.applied().await).await;
+    cluster.stop(1).await;
+    cluster.stop(2).await;
+    sleep(options().election.1).await;
     assert!(slots.read_alone(SLOT, |_| ()).is_none(), "another may have answered since");
+    cluster.start(1).await;
+    cluster.start(2).await;
     cluster.stop(0).await;
     assert_eq!(cluster.propose("key").await, b"value", "the others notice that it has gone");
 }

@@ -14,6 +14,7 @@ mod group;
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with other tests")]
 #[path = "../../../io/tests/conformance/harness.rs"]
 mod harness;
+mod lease;
 mod over_rpc;
 mod runtime;
 mod storage;

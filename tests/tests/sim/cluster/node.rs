@@ -182,6 +182,7 @@ impl Life {
             propose_limit: millis(800),
             batch_limit: millis(200),
             proposals_max: 64,
+            has_lease_reads: below(4) > 0,
         };
         Options {
             node: Id(self.node as u64 + 1),

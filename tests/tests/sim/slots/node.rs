@@ -70,6 +70,7 @@ async fn live(books: &Rc<Books>, node: usize) -> Result<(), String> {
         propose_limit: millis(800),
         batch_limit: millis(200),
         proposals_max: 64,
+        has_lease_reads: below(4) > 0,
     };
     let me = books.ids[node].get();
     let slots = Slots::new(Id(me), Rc::new(Connections { replicas: books.replicas }), options).map_err(text)?;
