@@ -55,7 +55,7 @@ use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
 };
 use openraft::raft::{AppendEntriesResponse, ClientWriteResponse};
-use openraft::{Config, EmptyNode, Raft, ReadPolicy, SnapshotPolicy};
+use openraft::{ChangeMembers, Config, EmptyNode, Raft, ReadPolicy, SnapshotPolicy};
 
 pub use codec::Undecodable;
 pub use log::SlotLog;
@@ -382,7 +382,7 @@ impl Slots {
         Ok(found)
     }
 
-    /// Makes these the group's voters; others leave it. New ones must have the slot open. They get a copy before they vote.
+    /// Makes these the group's voters; all others leave it. New ones must have the slot open. They get a copy before they vote.
     /// If it was interrupted, it is asked again.
     ///
     /// # Errors
@@ -392,6 +392,12 @@ impl Slots {
         // A leader that has rested hears from a majority again before it changes anything.
         self.barrier(slot).await?;
         let known = self.status(slot)?;
+        // Who was to join when an earlier change was interrupted.
+        let strays: BTreeSet<u64> = known.learners.difference(voters).map(|node| node.0).collect();
+        if !strays.is_empty() {
+            let removed = here.raft.change_membership(ChangeMembers::RemoveNodes(strays), false).await;
+            removed.map_err(write_error)?;
+        }
         let new = voters.iter().filter(|node| !known.voters.contains(node) && !known.learners.contains(node));
         for node in new {
             here.raft.add_learner(node.0, EmptyNode {}, true).await.map_err(write_error)?;

@@ -29,6 +29,7 @@ on_each_driver!(
     a_group_of_one_rests_until_others_join,
     a_group_in_which_nothing_happens_rests_until_something_does,
     a_leader_hands_over,
+    who_was_to_join_when_it_was_interrupted_leaves,
     a_command_with_too_many_rows_is_refused_and_the_group_goes_on,
     more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble,
     a_replica_that_is_too_old_stops_and_says_so,
@@ -430,6 +431,25 @@ async fn a_leader_hands_over(place: Place) {
     assert!(!slots.status(SLOT).expect("open").is_leader);
     cluster.propose("key").await;
     assert_ne!(cluster.leader(), Some(leader));
+}
+
+async fn who_was_to_join_when_it_was_interrupted_leaves(place: Place) {
+    let mut cluster = begin(&place, 4).await;
+    // More than a node may be behind when it begins to vote.
+    for number in 0..150 {
+        cluster.propose(&format!("key{number}=value")).await;
+    }
+    cluster.stop(3).await;
+    cluster.applied().await;
+    let leader = cluster.leader().expect("it leads");
+    let slots = cluster.nodes[leader].slots.clone().expect("it runs");
+    let joining = ids([leader as u64 + 1, (leader as u64 + 1) % 3 + 1, 4]);
+    let changed = time::timeout(Duration::from_millis(500), slots.change_voters(SLOT, &joining)).await;
+    assert!(changed.is_err(), "it waits for a node that isn't there: {changed:?}");
+    assert_eq!(cluster.status(leader).learners, ids([4]));
+    slots.change_voters(SLOT, &ids(1..=3)).await.expect("as it was");
+    assert_eq!((cluster.status(leader).voters, cluster.status(leader).learners), (ids(1..=3), ids([])));
+    cluster.until_all_rest().await;
 }
 
 async fn a_command_with_too_many_rows_is_refused_and_the_group_goes_on(place: Place) {
