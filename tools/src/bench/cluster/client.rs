@@ -1,17 +1,19 @@
-//! A client that commits objects and follows whoever leads.
+//! A client that commits and reads objects and follows whoever leads.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_daemon::cluster::{CONTROL, Calls, ClusterError, Missed, new_version, wall_millis};
+use cairn_daemon::cluster::{Ask, CONTROL, Calls, ClusterError, Freshness, Missed, Told, new_version, wall_millis};
 use cairn_daemon::rpc::{Backoff, Credential, Identity, Limits, Pool};
 use cairn_io::rng;
 use cairn_io::time::{self, Duration};
 use cairn_meta::control::bucket::BucketSettings;
 use cairn_meta::control::command as control;
 use cairn_meta::slot::command::{Answer, Body, Bucket, Command, Envelope, Place, Token, Write, read_answer};
+use cairn_meta::slot::query::{Query, Reply};
+use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::version::commit::Mode;
 use cairn_meta::version::{Content, Payload};
 use cairn_placement::{NodeId, SlotId};
@@ -36,6 +38,12 @@ pub struct Client {
     next: Cell<u64>,
 }
 
+/// What a slot is told or asked.
+enum Say {
+    Command(Bytes),
+    Ask(Bytes),
+}
+
 impl Client {
     /// Of a cluster that runs; makes a bucket in it.
     ///
@@ -58,7 +66,7 @@ impl Client {
         let command = control::Command::CreateBucket(create);
         let envelope =
             control::Envelope { time: wall_millis(), who: "bench".to_owned(), token: Some(token()), command };
-        let answer = client.insist(CONTROL, envelope.encode().into()).await?;
+        let answer = client.insist(CONTROL, Say::Command(envelope.encode().into())).await?;
         match control::read_answer(&answer).map_err(failed)? {
             Ok(control::Answer::Bucket { id, epoch, .. }) => (client.bucket.id, client.bucket.epoch) = (id, epoch),
             other => return Err(failed(format!("{other:?}"))),
@@ -72,10 +80,29 @@ impl Client {
     /// If nobody takes it for long.
     pub async fn commit_next(&self) -> io::Result<SlotId> {
         let number = self.next.replace(self.next.get() + 1);
-        let key = format!("photos/2026/{number:014}");
-        let slot = SlotId::of_key(self.bucket.id, key.as_bytes(), self.slots);
+        let (slot, key) = self.object(number);
         self.commit(slot, key).await?;
         Ok(slot)
+    }
+
+    /// Reads the latest state of one of the objects that were committed, with its bytes.
+    ///
+    /// # Errors
+    /// If nobody answers for long, or it isn't there.
+    pub async fn read_any(&self) -> io::Result<()> {
+        let (slot, key) = self.object(rng::next_u64() % self.next.get().max(1));
+        let query = Query::Read { bucket: self.bucket.id, key, mode: ReadMode::Preferred, local: Vec::new() };
+        let ask = Ask::Slot(query, Freshness::Latest);
+        let answer = self.insist(slot.0, Say::Ask(ask.encode().into())).await?;
+        match Told::decode(&answer).map_err(failed)? {
+            Told::Slot(Reply::Read(Some(_))) => Ok(()),
+            other => Err(failed(format!("an object that was committed: {other:?}"))),
+        }
+    }
+
+    fn object(&self, number: u64) -> (SlotId, String) {
+        let key = format!("photos/2026/{number:014}");
+        (SlotId::of_key(self.bucket.id, key.as_bytes(), self.slots), key)
     }
 
     /// Commits one more object to this slot.
@@ -107,7 +134,7 @@ impl Client {
         let write = Write { place, id: new_version(), mode: Mode::Overwrite, body: Body::Object(content) };
         let command = Command::Commit(vec![write]);
         let envelope = Envelope { time: wall_millis(), token: Some(token()), command };
-        let answer = self.insist(slot.0, envelope.encode().into()).await?;
+        let answer = self.insist(slot.0, Say::Command(envelope.encode().into())).await?;
         match read_answer(&answer).map_err(failed)? {
             Ok(Answer::Committed(each)) => each.into_iter().try_for_each(|one| one.map(drop).map_err(failed)),
             other => Err(failed(format!("{other:?}"))),
@@ -115,12 +142,17 @@ impl Client {
     }
 
     /// Says something to a slot until whoever leads it answers; it may be said twice and has one effect.
-    async fn insist(&self, slot: u32, command: Bytes) -> io::Result<Bytes> {
+    async fn insist(&self, slot: u32, say: Say) -> io::Result<Bytes> {
         let deadline = time::now() + PATIENCE;
         let mut node = self.leaders.borrow().get(slot as usize).copied().unwrap_or(1);
         let mut last = String::new();
         while time::now() < deadline {
-            match self.pool.command(NodeId(node), slot, command.clone(), Duration::from_secs(2)).await {
+            let (to, within) = (NodeId(node), Duration::from_secs(2));
+            let said = match &say {
+                Say::Command(command) => self.pool.command(to, slot, command.clone(), within).await,
+                Say::Ask(question) => self.pool.ask(to, slot, question.clone(), within).await,
+            };
+            match said {
                 Ok(answer) => {
                     self.leaders.borrow_mut().get_mut(slot as usize).into_iter().for_each(|leader| *leader = node);
                     return Ok(answer);

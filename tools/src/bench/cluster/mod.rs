@@ -7,11 +7,13 @@ mod nodes;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use cairn_io::reference::{Machine, ScratchDir, Stop};
 use cairn_io::time::{self, sleep};
 use cairn_io::{Config, DriverChoice, run_one};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::crowd::measure;
@@ -63,18 +65,19 @@ struct Found {
     version: &'static str,
     machine: MachineInfo,
     slots: u32,
-    commits: Commits,
+    commits: Rates,
+    reads: Rates,
     failover: Failover,
     idle: Idle,
 }
 
-/// Commits of 1 KiB a second, durable, [`DEPTH`] at a time.
+/// Operations on objects of 1 KiB a second, [`DEPTH`] at a time: durable commits, or reads of the latest state.
 #[derive(Debug, Serialize)]
-struct Commits {
+struct Rates {
     one_node: f64,
     three_nodes: f64,
     ratio: f64,
-    bar: f64,
+    bar: Option<f64>,
 }
 
 /// From the kill of a slot's leader until the slot takes a commit.
@@ -115,30 +118,22 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 async fn measure_all(args: &Args, dir: &std::path::Path) -> Result<Found, Failure> {
     let wrong = |error: io::Error| explain(&args.dir, &error);
-    let steps = 2 * TURNS as u64 + 2 + u64::from(args.rounds);
+    let steps = 4 * TURNS as u64 + 2 + u64::from(args.rounds);
     let bar = progress(steps, "starting nodes");
     let mut three = Nodes::start(dir, "three", 3, args.slots).await?;
     let client = Client::new(&three, args.slots).await.map_err(wrong)?;
-    let commits = {
+    let (commits, reads) = {
         let one = Nodes::start(dir, "one", 1, args.slots).await?;
         let alone = Client::new(&one, args.slots).await.map_err(wrong)?;
         bar.inc(1);
-        bar.set_message("commits");
         let slice = Duration::from_secs(args.seconds) / (2 * TURNS as u32);
-        let (mut ones, mut threes) = (Vec::new(), Vec::new());
-        for turn in 0..TURNS {
-            // Nobody always comes first.
-            for is_three in [turn % 2 == 0, turn % 2 == 1] {
-                let (who, figures) = if is_three { (&client, &mut threes) } else { (&alone, &mut ones) };
-                let once = |client: std::rc::Rc<Client>| async move { client.commit_next().await.map(drop) };
-                let tally = measure(who, DEPTH, Stop::After(slice), once).await.map_err(wrong)?;
-                figures.push(tally.rate());
-                bar.inc(1);
-            }
-        }
-        let (one_node, three_nodes) = (median(ones), median(threes));
-        let ratio = round(three_nodes / one_node.max(f64::MIN_POSITIVE));
-        Commits { one_node: round(one_node), three_nodes: round(three_nodes), ratio, bar: RATIO_BAR }
+        bar.set_message("commits");
+        let commit = |client: Rc<Client>| async move { client.commit_next().await.map(drop) };
+        let commits = in_turns([&alone, &client], slice, &bar, commit).await.map_err(wrong)?;
+        bar.set_message("reads");
+        let read = |client: Rc<Client>| async move { client.read_any().await };
+        let reads = in_turns([&alone, &client], slice, &bar, read).await.map_err(wrong)?;
+        (Rates { bar: Some(RATIO_BAR), ..commits }, reads)
     };
     bar.set_message("idle");
     let idle = watch_idle(&three, args.seconds).await?;
@@ -168,9 +163,30 @@ async fn measure_all(args: &Args, dir: &std::path::Path) -> Result<Found, Failur
         machine,
         slots: args.slots,
         commits,
+        reads,
         failover,
         idle,
     })
+}
+
+/// Has one node and three do the same in turns; nobody always comes first.
+async fn in_turns<F: Future<Output = io::Result<()>> + 'static>(
+    [one, three]: [&Rc<Client>; 2],
+    slice: Duration,
+    bar: &ProgressBar,
+    once: impl Fn(Rc<Client>) -> F + Copy + 'static,
+) -> io::Result<Rates> {
+    let (mut ones, mut threes) = (Vec::new(), Vec::new());
+    for turn in 0..TURNS {
+        for is_three in [turn % 2 == 0, turn % 2 == 1] {
+            let (who, figures) = if is_three { (three, &mut threes) } else { (one, &mut ones) };
+            figures.push(measure(who, DEPTH, Stop::After(slice), once).await?.rate());
+            bar.inc(1);
+        }
+    }
+    let (one_node, three_nodes) = (median(ones), median(threes));
+    let ratio = round(three_nodes / one_node.max(f64::MIN_POSITIVE));
+    Ok(Rates { one_node: round(one_node), three_nodes: round(three_nodes), ratio, bar: None })
 }
 
 async fn watch_idle(nodes: &Nodes, seconds: u64) -> Result<Idle, Failure> {
@@ -190,20 +206,23 @@ async fn watch_idle(nodes: &Nodes, seconds: u64) -> Result<Idle, Failure> {
 
 impl Found {
     fn text(&self) -> String {
-        let Self { commits, failover, idle, .. } = self;
+        let Self { commits, reads, failover, idle, .. } = self;
         let verdict = |holds: bool| if holds { "holds" } else { "FAILS" };
         let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
         let resident = idle.resident_bytes.iter().copied().max().unwrap_or(0);
         let mut text = format!("three nodes beside one, {} slots, on {}\n\n", self.slots, self.machine.line());
-        let _ = writeln!(
-            text,
-            "commits of 1 KiB, {DEPTH} at a time  one node {:.0}/s, three {:.0}/s: {:.2}, ≥ {:.2} {}",
-            commits.one_node,
-            commits.three_nodes,
-            commits.ratio,
-            commits.bar,
-            verdict(commits.ratio >= commits.bar)
-        );
+        for (what, rates) in [("commits of 1 KiB", commits), ("reads of the latest", reads)] {
+            let _ = write!(
+                text,
+                "{:<33} one node {:.0}/s, three {:.0}/s: {:.2}",
+                format!("{what}, {DEPTH} at a time"),
+                rates.one_node,
+                rates.three_nodes,
+                rates.ratio
+            );
+            let bar = rates.bar.map(|bar| format!(", ≥ {bar:.2} {}", verdict(rates.ratio >= bar)));
+            let _ = writeln!(text, "{}", bar.unwrap_or_default());
+        }
         let _ = writeln!(
             text,
             "a leader is killed, {} times       p50 {:.2} s, longest {:.2} s, p50 ≤ {:.0} s {}",
