@@ -45,6 +45,21 @@ fn the_later_source_counts_and_is_named() {
     assert_eq!(config.scrub_rate(), Rate::PerSecond(2 << 20));
 }
 
+#[test]
+fn domains_of_s3_are_a_list_from_any_source() {
+    let config = Config::resolve(&Sources::default()).expect("nothing is wrong with nothing");
+    assert_eq!((config.s3_region(), config.s3_domains(), config.s3_site_domains()), ("us-east-1", &[][..], &[][..]));
+    let file = "[s3]\nregion = \"eu-central-1\"\ndomains = [\"s3.example.org\", \"S3.local\"]";
+    let variables = [("CAIRN_S3_SITE_DOMAINS", "site.example.org, localhost")];
+    let config = Config::resolve(&sources(file, &variables, &[])).expect("all is right");
+    assert_eq!(
+        (config.s3_region(), config.s3_domains()),
+        ("eu-central-1", &["s3.example.org", "s3.local"].map(Into::into)[..])
+    );
+    assert_eq!(config.s3_site_domains(), ["site.example.org", "localhost"]);
+    assert_eq!(shown(&config, "s3.domains"), "s3.example.org,s3.local (cairn.toml:3)");
+}
+
 /// A file, variables and flags, and all that is wrong with them.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)], &'a [&'a str]);
 
@@ -140,6 +155,38 @@ fn what_is_wrong_is_told_with_its_place_and_the_remedy() {
             &[("listen.management", "8080")],
             &[
                 "--listen-management: listen.management = 8080 is no address with a port; write one such as 127.0.0.1:8080 or [::1]:8080, or off",
+            ],
+        ),
+        (
+            "",
+            &[],
+            &[("s3.region", "EU West")],
+            &[
+                "--s3-region: s3.region = EU West is no region; write up to 63 small letters, digits and hyphens, such as eu-central-1",
+            ],
+        ),
+        (
+            "[s3]\ndomains = [\"s3.example.org\", \"s3.example.org:9000\"]",
+            &[],
+            &[],
+            &[
+                "cairn.toml:2: s3.domains = [\"s3.example.org\", \"s3.example.org:9000\"] has \"s3.example.org:9000\", which is no name of a host; write one such as s3.example.org, without a port",
+            ],
+        ),
+        (
+            "",
+            &[("CAIRN_S3_DOMAINS", "127.0.0.1")],
+            &[],
+            &[
+                "CAIRN_S3_DOMAINS: s3.domains = 127.0.0.1 has \"127.0.0.1\", which is no name of a host; write one such as s3.example.org, without a port",
+            ],
+        ),
+        (
+            "",
+            &[],
+            &[("s3.site_domains", "example.org,S3.example.org")],
+            &[
+                "--s3-site-domains: s3.site_domains = example.org,S3.example.org names s3.example.org and example.org, of which one is below the other; name one of them",
             ],
         ),
         (

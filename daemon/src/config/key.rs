@@ -29,6 +29,10 @@ pub enum Kind {
     Address,
     /// Nodes and where they answer, as `1=10.0.0.1:7000`; in a variable or a flag, separated by commas.
     Peers,
+    /// The name of a region, as `eu-central-1`.
+    Region,
+    /// Names of hosts, as `s3.example.org`, none below another; in a variable or a flag, separated by commas.
+    Domains,
     /// Levels of logging, as [`crate::trace::Levels`] reads them.
     Levels,
 }
@@ -135,6 +139,27 @@ pub const KEYS: &[Key] = &[
         default: Some("lease"),
         is_live: false,
         about: "whether a leader that others have just answered reads at once; majority where a machine's clock may stand still",
+    },
+    Key {
+        name: "s3.region",
+        kind: Kind::Region,
+        default: Some("us-east-1"),
+        is_live: false,
+        about: "the region that S3 says it is in, and that clients sign for",
+    },
+    Key {
+        name: "s3.domains",
+        kind: Kind::Domains,
+        default: None,
+        is_live: false,
+        about: "domains below which each host is a bucket, as photos.s3.example.org below s3.example.org",
+    },
+    Key {
+        name: "s3.site_domains",
+        kind: Kind::Domains,
+        default: None,
+        is_live: false,
+        about: "domains below which each host is a bucket that is shown as a website",
     },
     Key {
         name: "compact.bytes_per_second",

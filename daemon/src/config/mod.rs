@@ -230,6 +230,31 @@ impl Config {
         }
     }
 
+    /// The region that S3 says it is in.
+    pub fn s3_region(&self) -> &str {
+        match self.value("s3.region") {
+            Some(Value::Region(region)) => region,
+            _ => "us-east-1",
+        }
+    }
+
+    /// Domains below which each host is a bucket.
+    pub fn s3_domains(&self) -> &[String] {
+        self.domains("s3.domains")
+    }
+
+    /// Domains below which each host is a bucket that is shown as a website.
+    pub fn s3_site_domains(&self) -> &[String] {
+        self.domains("s3.site_domains")
+    }
+
+    fn domains(&self, name: &str) -> &[String] {
+        match self.value(name) {
+            Some(Value::Domains(domains)) => domains,
+            _ => &[],
+        }
+    }
+
     /// How fast each lane's compaction may work.
     pub fn compact_rate(&self) -> Rate {
         self.rate("compact.bytes_per_second")

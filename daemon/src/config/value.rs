@@ -1,7 +1,7 @@
 //! Values of settings: read from text, checked, written back as people write them.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::key::{Key, Kind};
 use crate::actor::Rate;
@@ -24,6 +24,10 @@ pub enum Value {
     Address(Option<SocketAddr>),
     /// Nodes and where they answer, in the order of their numbers.
     Peers(Vec<(u64, SocketAddr)>),
+    /// The name of a region.
+    Region(String),
+    /// Names of hosts, in small letters.
+    Domains(Vec<String>),
     /// Levels of logging.
     Levels(Levels),
 }
@@ -66,6 +70,11 @@ impl Value {
                 }
             },
             Kind::Peers => peers(text.split(',')),
+            Kind::Region if is_region(text) => Ok(Self::Region(text.to_owned())),
+            Kind::Region => Err(format!(
+                "is no region; write up to {LABEL_MAX} small letters, digits and hyphens, such as eu-central-1"
+            )),
+            Kind::Domains => domains(text.split(',')),
             Kind::Levels => text.parse().map(Self::Levels),
         }
     }
@@ -78,6 +87,7 @@ impl Value {
         match key.kind {
             Kind::Directories => directories(items.iter().map(String::as_str)),
             Kind::Peers => peers(items.iter().map(String::as_str)),
+            Kind::Domains => domains(items.iter().map(String::as_str)),
             _ => Err("is a list, and this setting takes one value; write it without [ ]".to_owned()),
         }
     }
@@ -117,6 +127,48 @@ fn peers<'a>(items: impl Iterator<Item = &'a str>) -> Result<Value, String> {
     Ok(Value::Peers(peers))
 }
 
+/// Letters of one part of a host's name.
+const LABEL_MAX: usize = 63;
+/// Letters of a host's name.
+const DOMAIN_MAX: usize = 253;
+
+fn is_region(text: &str) -> bool {
+    is_label(text) && text.bytes().all(|byte| !byte.is_ascii_uppercase())
+}
+
+fn is_label(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=LABEL_MAX).contains(&text.len())
+        && text.bytes().all(is_plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn is_domain(text: &str) -> bool {
+    text.len() <= DOMAIN_MAX && text.split('.').all(is_label) && text.parse::<IpAddr>().is_err()
+}
+
+fn domains<'a>(items: impl Iterator<Item = &'a str>) -> Result<Value, String> {
+    let mut domains: Vec<String> = Vec::new();
+    for item in items.map(|item| item.trim().to_ascii_lowercase()) {
+        if !is_domain(&item) {
+            return Err(format!(
+                "has {item:?}, which is no name of a host; write one such as s3.example.org, without a port"
+            ));
+        }
+        // Below both, a host would name one bucket or another.
+        if let Some(other) = domains.iter().find(|other| is_within(&item, other) || is_within(other, &item)) {
+            return Err(format!("names {item} and {other}, of which one is below the other; name one of them"));
+        }
+        domains.push(item);
+    }
+    Ok(Value::Domains(domains))
+}
+
+fn is_within(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 const UNITS: &[(&str, u64)] =
     &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1), ("", 1)];
 
@@ -145,8 +197,8 @@ impl fmt::Display for Size {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directories(items) => f.write_str(&items.join(",")),
-            Self::Word(word) => f.write_str(word),
+            Self::Directories(items) | Self::Domains(items) => f.write_str(&items.join(",")),
+            Self::Word(word) | Self::Region(word) => f.write_str(word),
             Self::Number(Some(number), _) => write!(f, "{number}"),
             Self::Number(None, word) => f.write_str(word),
             Self::Bytes(bytes) | Self::Rate(Rate::PerSecond(bytes)) => Size(*bytes).fmt(f),

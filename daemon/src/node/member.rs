@@ -88,7 +88,9 @@ impl Joining {
         papers::write_secret(&paths, &secret).await.map_err(|error| not_started(&error))?;
         let s3_limits = S3Limits {
             body_bytes: usize::try_from(config.memory() / BODIES_SHARE / cores as u64).unwrap_or(usize::MAX),
-            ..S3Limits::default()
+            region: config.s3_region().to_owned(),
+            domains: config.s3_domains().to_vec(),
+            site_domains: config.s3_site_domains().to_vec(),
         };
         if config.listen_rpc().is_none() && !peers.is_empty() {
             let message = "cluster.peers names other nodes, and listen.rpc is off: they must reach this one";

@@ -121,7 +121,13 @@ fn bucket_of_host<'h>(host: &'h str, domains: &[String]) -> Option<&'h str> {
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
         .map_or(host, |(name, _)| name);
-    domains.iter().find_map(|domain| host.strip_suffix(domain.as_str())?.strip_suffix('.'))
+    domains.iter().find_map(|domain| below(host, domain))
+}
+
+/// What is before a domain in a host's name, whose letters count the same large and small.
+fn below<'h>(host: &'h str, domain: &str) -> Option<&'h str> {
+    let (before, rest) = host.split_at_checked(host.len().checked_sub(domain.len())?)?;
+    before.strip_suffix('.').filter(|_| rest.eq_ignore_ascii_case(domain))
 }
 
 fn target(path: &str) -> Result<Target> {
@@ -169,6 +175,9 @@ mod tests {
             ("/b1/a%20b+c", "s3.example:9000", object("b1", "a b+c")),
             ("/a/b", "b.1.s3.example:9000", object("b.1", "a/b")),
             ("/", "b1.s3.example", Target::Bucket("b1".to_owned())),
+            ("/k", "b1.S3.Example", object("b1", "k")),
+            ("/b1", "s3.example", Target::Bucket("b1".to_owned())),
+            ("/b1", "ü3.example", Target::Bucket("b1".to_owned())),
             ("/b1", "b1.s3.example.org", Target::Bucket("b1".to_owned())),
         ];
         for (uri, host, expected) in cases {

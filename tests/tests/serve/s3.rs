@@ -74,9 +74,14 @@ fn connect(at: SocketAddr) -> BufReader<TcpStream> {
 impl Client {
     /// With an access key as `cairn key create --json` prints it.
     pub fn new(at: SocketAddr, key: &Value) -> Self {
+        Self::of_region(at, key, "us-east-1")
+    }
+
+    /// The same, signing for this region.
+    pub fn of_region(at: SocketAddr, key: &Value, region: &str) -> Self {
         let half = |name: &str| key[name].as_str().expect("a key").to_owned();
         let credentials = Credentials::new(half("access"), half("secret"));
-        Self { at, signer: Signer::new(credentials, "us-east-1".to_owned()), stream: connect(at) }
+        Self { at, signer: Signer::new(credentials, region.to_owned()), stream: connect(at) }
     }
 
     /// Asks, whatever the answer.
@@ -88,7 +93,10 @@ impl Client {
         pairs.sort();
         let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let host = self.at.to_string();
-        let mut all: Vec<(String, String)> = headers.iter().copied().chain([("host", &*host)]).map(own).collect();
+        let mut all: Vec<(String, String)> = headers.iter().copied().map(own).collect();
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            all.push(own(("host", &host)));
+        }
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970");
         let now = WallTime::from_unix_nanos(u64::try_from(since.as_nanos()).expect("it is before 2554"));
         let signable =

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::node::{Disks, Node, cairn, err, run};
+use crate::s3::{Client, address};
 
 #[test]
 fn wrong_settings_are_refused_in_words() {
@@ -101,5 +102,49 @@ fn a_running_node_takes_over_what_can_change() {
     node.until("key=log.level");
     node.get("/health/live");
     node.until("route=/health/live");
+    node.stop();
+}
+
+#[test]
+fn s3_has_the_region_and_the_domains_that_it_is_told() {
+    let disks = Disks::new(1);
+    let node = Node::start(
+        &disks,
+        &["--s3-region", "eu-central-1", "--s3-domains", "s3.test,S3.example.org", "--s3-site-domains", "site.test"],
+    );
+    let (at, data) = (node.addr.to_string(), disks.data());
+    let made = run(&["key", "create", "ann", "--at", &at, "--data", &data, "--json"]);
+    let key = serde_json::from_slice(&made.stdout).unwrap_or_else(|_| panic!("{}", err(&made)));
+    let at = address(&node);
+    let mut ann = Client::of_region(at, &key, "eu-central-1");
+    ann.put("/photos", "");
+    let location = ann.get("/photos?location").good().text();
+    assert!(location.contains(">eu-central-1</LocationConstraint>"), "{location}");
+    assert_eq!(ann.ask("HEAD", "/photos", &[], b"").good().header("x-amz-bucket-region"), "eu-central-1");
+    // The host names the bucket below each of the domains, and the signature is about that host.
+    let port = at.port();
+    for (turn, domain) in [format!("photos.s3.test:{port}"), "photos.s3.EXAMPLE.org".to_owned()].iter().enumerate() {
+        let (target, body) = (format!("/a/{turn}"), turn.to_string());
+        ann.ask("PUT", &target, &[("host", domain)], body.as_bytes()).good();
+        assert_eq!(ann.get(&format!("/photos{target}")).good().text(), body);
+        assert_eq!(ann.ask("GET", &target, &[("host", domain)], b"").good().text(), body);
+    }
+    assert_eq!(
+        ann.ask("GET", "/?list-type=2", &[("host", "photos.s3.test")], b"").good().elements("Key"),
+        ["a/0", "a/1"]
+    );
+    assert_eq!(ann.ask("GET", "/a/0", &[("host", "other.s3.test")], b"").status, 404);
+    // One that no domain is above names no bucket: the path does.
+    assert_eq!(ann.ask("GET", "/photos/a/0", &[("host", "photos.elsewhere.test")], b"").good().text(), "0");
+    // A page needs no signature, and is what everybody may read.
+    let page = ann.ask("GET", "/", &[("host", "photos.site.test")], b"");
+    assert!(page.status == 404 && page.text().contains("NoSuchWebsiteConfiguration"), "{}", page.text());
+    // Clients that are told no region sign for the first; who signs for another learns which this is.
+    Client::new(at, &key).get("/photos/a/0").good();
+    let refused = Client::of_region(at, &key, "ap-south-1").get("/photos/a/0");
+    assert_eq!((refused.status, &*refused.elements("Code")[0]), (400, "AuthorizationHeaderMalformed"));
+    assert_eq!(refused.elements("Region"), ["eu-central-1"]);
+    let message = "The authorization header is malformed; the region 'ap-south-1' is wrong; expecting 'eu-central-1'";
+    assert_eq!(refused.elements("Message")[0].replace("&apos;", "'"), message);
     node.stop();
 }

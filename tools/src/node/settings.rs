@@ -91,11 +91,11 @@ impl FromArgMatches for Settings {
         let given = |name: &str| -> Option<Vec<String>> {
             Some(matches.get_many::<String>(name)?.cloned().collect()).filter(|values: &Vec<String>| !values.is_empty())
         };
-        // Directories and nodes may be named one by one; of other settings the last counts.
+        // Directories, nodes and domains may be named one by one; of other settings the last counts.
         let flag = |key: &cairn_daemon::config::Key| {
             let mut values = given(key.name)?;
-            let text =
-                if matches!(key.kind, Kind::Directories | Kind::Peers) { values.join(",") } else { values.pop()? };
+            let is_list = matches!(key.kind, Kind::Directories | Kind::Peers | Kind::Domains);
+            let text = if is_list { values.join(",") } else { values.pop()? };
             Some((key.name.to_owned(), text))
         };
         let file = given(FILE).and_then(|mut values| values.pop());
@@ -116,6 +116,8 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Bytes { .. } | Kind::Rate => "BYTES",
         Kind::Address => "ADDRESS",
         Kind::Peers => "N=ADDRESS",
+        Kind::Region => "REGION",
+        Kind::Domains => "DOMAIN",
         Kind::Levels => "LEVELS",
     }
 }
