@@ -1,4 +1,4 @@
-"""Tables: Parquet by Arrow, and Delta Lake, whose commits are conditional writes."""
+"""Tables: Parquet by Arrow, Delta Lake, whose commits are conditional writes, and Iceberg, whose catalogue is elsewhere."""
 
 import concurrent.futures
 
@@ -8,6 +8,8 @@ import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet
+import pyiceberg.catalog.sql
+import pyiceberg.types
 import pytest
 
 ROWS = 200_000
@@ -99,3 +101,63 @@ def test_writers_of_a_delta_table_lose_nothing(lake):
     delta = deltalake.DeltaTable(uri, storage_options=options)
     assert sorted(delta.to_pyarrow_table()["number"].to_pylist()) == list(range(130))
     assert delta.version() == 12
+
+
+@pytest.fixture
+def catalog(server, bucket, tmp_path):
+    """A catalogue in a file here; data and metadata of its tables are on the server."""
+    options = {
+        "uri": f"sqlite:///{tmp_path}/catalogue.db",
+        "warehouse": f"s3://{bucket}/ice",
+        "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+        "s3.endpoint": server.endpoint,
+        "s3.access-key-id": server.access_key,
+        "s3.secret-access-key": server.secret_key,
+        "s3.region": server.region,
+    }
+    catalog = pyiceberg.catalog.sql.SqlCatalog("test", **options)
+    catalog.create_namespace("space")
+    yield catalog
+    catalog.close()
+
+
+def numbers(table, **what):
+    return sorted(table.scan(**what).to_arrow()["number"].to_pylist())
+
+
+def test_an_iceberg_table_has_its_history(catalog):
+    ice = catalog.create_table("space.numbers", schema=table(0, 0).schema)
+    for turn in range(3):
+        ice.append(table(turn * 1000, 1000))
+    three = ice.current_snapshot().snapshot_id
+    assert numbers(ice) == list(range(3000))
+    ice.delete("number < 500")
+    assert numbers(ice) == list(range(500, 3000))
+    deleted = ice.current_snapshot().snapshot_id
+    ice.overwrite(table(10_000, 10), overwrite_filter="number >= 1000")
+    assert numbers(ice) == [*range(500, 1000), *range(10_000, 10_010)]
+    ice.overwrite(table(7, 1))
+    # Who comes anew reads the same, and what was there before.
+    again = catalog.load_table("space.numbers")
+    assert numbers(again) == [7]
+    assert numbers(again, snapshot_id=three, row_filter="number >= 2990") == list(range(2990, 3000))
+    assert numbers(again, snapshot_id=deleted) == list(range(500, 3000))
+
+
+def test_an_iceberg_table_gets_columns(catalog):
+    ice = catalog.create_table("space.columns", schema=table(0, 0).schema)
+    ice.append(table(0, 10))
+    before = ice.current_snapshot().snapshot_id
+    with ice.update_schema() as update:
+        update.add_column("twice", pyiceberg.types.LongType())
+        update.rename_column("name", "label")
+    wide = table(10, 10).rename_columns(["number", "label"])
+    ice.append(wide.append_column("twice", pyarrow.compute.multiply(wide["number"], 2)))
+    rows = catalog.load_table("space.columns").scan().to_arrow().sort_by("number").to_pylist()
+    assert rows[3] == {"number": 3, "label": "3", "twice": None}
+    assert rows[13] == {"number": 13, "label": "13", "twice": 26}
+    assert ice.scan(snapshot_id=before).to_arrow().column_names == ["number", "name"]
+    location = ice.metadata_location
+    catalog.purge_table("space.columns")
+    with pytest.raises(FileNotFoundError):
+        ice.io.new_input(location).open()
