@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_meta::index::ChunkId;
+use cairn_meta::slot::command::Part;
 use cairn_meta::slot::layout::BucketId;
 use cairn_meta::slot::query::{OfUpload, Parts, Query, Reply};
 use cairn_meta::version::{Chunk, Content, PartInfo, Payload, UploadId};
@@ -41,6 +42,8 @@ pub struct Source {
     pub bucket: BucketId,
     /// The object's key.
     pub key: String,
+    /// How fresh the version was: rows of its parts that are older could be other parts.
+    pub freshness: Freshness,
 }
 
 /// The rest of an answer's bytes.
@@ -153,36 +156,67 @@ impl Plan {
         self.pieces.is_empty() && self.parts.is_empty()
     }
 
-    async fn next(&mut self, source: &Source) -> Result<Option<Piece>> {
+    async fn next(&mut self, rows: &impl PartRows) -> Result<Option<Piece>> {
         while self.pieces.is_empty() && !self.parts.is_empty() {
-            self.look_up(source).await?;
+            self.look_up(rows).await?;
         }
         Ok(self.pieces.pop_front())
     }
 
-    /// Fetches the rows of the next parts.
-    async fn look_up(&mut self, source: &Source) -> Result<()> {
+    /// Fetches the rows of the next parts. A node that lags may not have them yet, or those of an earlier upload of a part: it is
+    /// asked only for what it showed the version of, and only the slot's leader may say that they are gone.
+    async fn look_up(&mut self, rows: &impl PartRows) -> Result<()> {
         let Some(upload) = self.upload else { return Err(Code::InternalError.into()) };
-        let of = OfUpload { bucket: source.bucket, key: source.key.clone(), upload };
         let behind = self.parts.front().map_or(0, |(part, _)| part.number.saturating_sub(1));
-        let query = Query::Parts { of, behind, limit: PARTS_AT_ONCE };
-        let at = (source.bucket, source.key.as_str());
-        // They don't change once they are an object's.
-        let reply = source.cluster.query(at, &query, Freshness::Local).await?;
-        let Reply::Parts(Parts { parts, .. }) = reply else { return Err(Code::InternalError.into()) };
+        let known = rows.freshness();
+        if self.take(rows.parts(upload, behind, known).await?) {
+            return Ok(());
+        }
+        if known == Freshness::Local && self.take(rows.parts(upload, behind, Freshness::Latest).await?) {
+            return Ok(());
+        }
+        Err(gone())
+    }
+
+    /// Takes the rows of the next parts, as far as they go; whether there was any.
+    fn take(&mut self, parts: Vec<(u16, Part)>) -> bool {
+        let before = self.parts.len();
         for (number, part) in parts {
-            let Some((_, span)) =
-                self.parts.front().filter(|(info, _)| info.number == number && info.size == part.size)
-            else {
-                break;
-            };
+            let next = self.parts.front().filter(|(info, _)| info.number == number && info.size == part.size);
+            let Some((_, span)) = next else { break };
             self.pieces.extend(pieces(&part.chunks, span));
             self.parts.pop_front();
-            if self.parts.is_empty() {
-                return Ok(());
-            }
         }
-        if self.pieces.is_empty() { Err(gone()) } else { Ok(()) }
+        self.parts.len() < before
+    }
+}
+
+/// Who has the rows of an object's parts.
+trait PartRows {
+    /// How fresh the object's version was.
+    fn freshness(&self) -> Freshness;
+
+    /// The next rows behind a number.
+    fn parts(
+        &self,
+        upload: UploadId,
+        behind: u16,
+        freshness: Freshness,
+    ) -> impl Future<Output = Result<Vec<(u16, Part)>>>;
+}
+
+impl PartRows for Source {
+    fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    async fn parts(&self, upload: UploadId, behind: u16, freshness: Freshness) -> Result<Vec<(u16, Part)>> {
+        let of = OfUpload { bucket: self.bucket, key: self.key.clone(), upload };
+        let query = Query::Parts { of, behind, limit: PARTS_AT_ONCE };
+        match self.cluster.query((self.bucket, &self.key), &query, freshness).await? {
+            Reply::Parts(Parts { parts, .. }) => Ok(parts),
+            _ => Err(Code::InternalError.into()),
+        }
     }
 }
 
@@ -248,9 +282,59 @@ async fn fetch(cluster: &Cluster, Piece { chunk, range }: Piece) -> Result<Bytes
 mod tests {
     use super::*;
 
+    fn chunk(number: u8, length: u32) -> Chunk {
+        Chunk { id: [number; 32], length }
+    }
+
+    /// A node and the leader of its slot, with a part each.
+    struct Two {
+        /// How the version was read.
+        freshness: Freshness,
+        here: Vec<(u16, Part)>,
+        leader: Vec<(u16, Part)>,
+    }
+
+    impl PartRows for Two {
+        fn freshness(&self) -> Freshness {
+            self.freshness
+        }
+
+        async fn parts(&self, _: UploadId, behind: u16, freshness: Freshness) -> Result<Vec<(u16, Part)>> {
+            let rows = if freshness == Freshness::Local { &self.here } else { &self.leader };
+            Ok(rows.iter().filter(|(number, _)| *number > behind).cloned().collect())
+        }
+    }
+
+    /// The first chunk that is read of an object of one part.
+    fn first_read(freshness: Freshness, here: Option<u8>, leader: Option<u8>) -> Result<u8, Code> {
+        let row = |number: u8| {
+            let (etag, checksums, chunks) = (String::new(), vec![], vec![chunk(number, 10)]);
+            (1, Part { size: 10, etag, modified: 0, checksums, chunks })
+        };
+        let two =
+            Two { freshness, here: here.map(row).into_iter().collect(), leader: leader.map(row).into_iter().collect() };
+        let parts = parts_of(&[PartInfo { number: 1, size: 10 }], &(0..10));
+        let mut plan = Plan { pieces: VecDeque::new(), parts, upload: Some(UploadId(7)) };
+        let next = futures_util::FutureExt::now_or_never(plan.next(&two)).expect("nobody waits");
+        next.map(|piece| piece.expect("a piece").chunk.id[0]).map_err(|error| error.code())
+    }
+
+    /// The rows of parts were always read on the node that was asked. One that lagged behind the leader, which had said what the
+    /// object is, said that its parts were gone, or gave the bytes of a part that had been uploaded again with as many.
+    #[test]
+    fn a_node_that_lags_says_nothing_of_parts() {
+        let (latest, local) = (Freshness::Latest, Freshness::Local);
+        assert_eq!(first_read(latest, None, Some(2)), Ok(2), "not here yet");
+        assert_eq!(first_read(latest, Some(1), Some(2)), Ok(2), "uploaded again");
+        assert_eq!(first_read(latest, Some(1), None), Err(Code::InternalError), "gone, and not here yet");
+        // Who wants what this node has gets that, whatever others have.
+        assert_eq!(first_read(local, Some(1), None), Ok(1));
+        assert_eq!(first_read(local, None, Some(2)), Ok(2));
+        assert_eq!(first_read(local, None, None), Err(Code::InternalError));
+    }
+
     #[test]
     fn pieces_cover_a_span_once() {
-        let chunk = |number: u8, length: u32| Chunk { id: [number; 32], length };
         let chunks = [chunk(1, 3 << 20), chunk(2, 10), chunk(3, 2 << 20)];
         let whole = (5 << 20) + 10;
         for span in [0..whole, 5..6, (3 << 20) - 1..(3 << 20) + 11, (3 << 20) + 2..(3 << 20) + 3, 7..7] {

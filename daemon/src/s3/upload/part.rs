@@ -190,7 +190,8 @@ async fn hashed(
     let permit = call.gateway.admission().admit(HELD_BYTES).await?;
     let mut sums = Sums::new(wanted.as_slice());
     let length = span.end - span.start;
-    let reader = Source { cluster: call.cluster().clone(), bucket: from.record.id, key: key.to_owned() };
+    let (cluster, key, freshness) = (call.cluster().clone(), key.to_owned(), call.freshness()?);
+    let reader = Source { cluster, bucket: from.record.id, key, freshness };
     match Out::begun(reader.begin(source, span, Some(permit)).await?, length) {
         Out::Empty => {}
         Out::Bytes(bytes) => sums.update(&bytes),
