@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use cairn_io::time::{Duration, sleep};
+use cairn_io::rng;
+use cairn_io::time::{self, Duration, Instant, sleep};
 use cairn_meta::control::bucket::{BucketRecord, BucketSettings, BucketState};
 use cairn_meta::control::command::{Command as Control, SetBucket};
 use cairn_meta::slot::command::{Answer as Done, Command, Place, Refusal, Which};
@@ -19,9 +20,37 @@ use super::head::Head;
 use super::op::Op;
 use crate::cluster::{Cluster, ClusterError, Freshness, Map, new_token};
 
-/// How often a command is sent again when the bucket's settings have changed under it, and the pause before.
-const AGAIN_MAX: u32 = 40;
-const AGAIN_AFTER: Duration = Duration::from_millis(5);
+/// How long something is tried again that others change meanwhile: less than clients wait for an answer.
+const AGAIN_WITHIN: Duration = Duration::from_secs(15);
+/// The pause before, which grows up to the second one: a hundred that want the same thing come one after the other.
+const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
+
+/// Somebody who tries again.
+struct Again {
+    begun: Instant,
+    pause: Duration,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self { begun: time::now(), pause: AGAIN_AFTER.0 }
+    }
+
+    /// Waits for the next try.
+    ///
+    /// # Errors
+    /// `OperationAborted` when it took too long.
+    async fn wait(&mut self) -> Result<()> {
+        if self.begun.elapsed() > AGAIN_WITHIN {
+            return Err(Code::OperationAborted.into());
+        }
+        // Not all at the same time, or they would meet again.
+        let part = rng::next_u64() % 1000;
+        sleep(self.pause / 2 + self.pause.mul_f64(part as f64 / 1000.0)).await;
+        self.pause = (self.pause * 2).min(AGAIN_AFTER.1);
+        Ok(())
+    }
+}
 
 /// See the module.
 pub struct Call {
@@ -97,8 +126,8 @@ impl Call {
     /// # Errors
     /// What it refuses.
     pub async fn command(&self, bucket: &Bucket, key: &str, command: impl Fn(Place) -> Command) -> Result<Done> {
-        let mut stamp = bucket.record.stamp();
-        for _ in 0..AGAIN_MAX {
+        let (mut stamp, mut again) = (bucket.record.stamp(), Again::new());
+        loop {
             let place = Place { bucket: stamp, key: key.to_owned() };
             // Another token each time: what was refused stays refused for its token.
             match self.cluster().command((stamp.id, key), Some(new_token()), command(place)).await {
@@ -106,12 +135,11 @@ impl Call {
                 Ok(Done::Committed(each)) if is_stale(&each) => {}
                 other => return Ok(other?),
             }
-            sleep(AGAIN_AFTER).await;
+            again.wait().await?;
             let map = self.map();
             let record = map.bucket(&bucket.name).filter(|record| record.id == stamp.id);
             stamp = record.ok_or(Code::NoSuchBucket)?.stamp();
         }
-        Err(Code::OperationAborted.into())
     }
 
     /// Asks the slot of a key.
@@ -200,8 +228,8 @@ impl Call {
     /// # Errors
     /// If it is refused.
     pub async fn set(&self, bucket: &Bucket, change: impl Fn(&mut BucketSettings) -> Result<()>) -> Result<()> {
-        let mut record = bucket.record.clone();
-        for _ in 0..AGAIN_MAX {
+        let (mut record, mut again) = (bucket.record.clone(), Again::new());
+        loop {
             let mut settings = record.settings.clone();
             change(&mut settings)?;
             let set = SetBucket { name: bucket.name.clone(), expected: Some(record.epoch), settings };
@@ -210,10 +238,9 @@ impl Call {
                 Err(ClusterError::ControlRefused(cairn_meta::control::command::Refusal::Changed { .. })) => {}
                 other => return Ok(other.map(drop)?),
             }
-            sleep(AGAIN_AFTER).await;
+            again.wait().await?;
             record = self.bucket_named(&bucket.name)?.record;
         }
-        Err(Code::OperationAborted.into())
     }
 
     /// Puts or removes a document of a bucket.

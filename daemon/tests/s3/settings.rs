@@ -183,3 +183,24 @@ fn buckets_are_shown_as_websites() {
         assert_eq!(show("GET", "/moved").await.is(301).header("location"), Some("/page"));
     });
 }
+
+/// Each puts its own tags; they were told to try again themselves when others were faster too often.
+#[test]
+fn a_hundred_that_tag_at_the_same_time_are_all_obeyed() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        ann.put("/bucket/k", "x").await.is(200);
+        let tags =
+            |number: u32| format!("<Tagging><TagSet><Tag><Key>k</Key><Value>{number}</Value></Tag></TagSet></Tagging>");
+        for target in ["/bucket?tagging", "/bucket/k?tagging"] {
+            let put = |number| {
+                let ann = ann.clone();
+                async move { ann.put(target, tags(number)).await.status.as_u16() }
+            };
+            let statuses = futures_util::future::join_all((0..100).map(put)).await;
+            assert!(statuses.iter().all(|status| matches!(status, 200 | 204)), "{target}: {statuses:?}");
+            assert!(ann.get(target).await.is(200).element("Value").is_some());
+        }
+    });
+}
