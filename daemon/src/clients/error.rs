@@ -38,6 +38,7 @@ pub fn of_cluster(error: ClusterError) -> Error {
         ClusterError::Refused(refusal) => of_slot(&refusal),
         ClusterError::ControlRefused(refusal) => of_control(&refusal),
         ClusterError::Busy(why) => Error::new(ErrorKind::SlowDown, Advice::RetryHere(AGAIN_MILLIS), why),
+        ClusterError::NoRoom(why) => Error::new(ErrorKind::NoRoom, Advice::Stop, why),
         ClusterError::Unreachable(why) => Error::new(ErrorKind::NoLeader, Advice::TryElsewhere(AGAIN_MILLIS), why),
         ClusterError::Unknown(why) => {
             Error::new(ErrorKind::Unreachable, Advice::TryElsewhere(AGAIN_MILLIS), why).with_outcome(Outcome::Unknown)
@@ -116,6 +117,7 @@ pub fn of_s3(error: &S3Error) -> Error {
         Code::ServiceUnavailable => {
             return Error::new(ErrorKind::NoLeader, Advice::TryElsewhere(AGAIN_MILLIS), error.message());
         }
+        Code::InsufficientStorage => return Error::new(ErrorKind::NoRoom, Advice::Stop, error.message()),
         Code::InternalError => return Error::new(ErrorKind::Internal, Advice::Stop, error.message()),
         _ => ErrorKind::BadInput,
     };

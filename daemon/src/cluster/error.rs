@@ -15,9 +15,12 @@ pub enum ClusterError {
     /// Control says no, likewise.
     #[error(transparent)]
     ControlRefused(control::command::Refusal),
-    /// Too much is under way, or there is no room: nothing was done. Later.
+    /// Too much is under way: nothing was done. Later.
     #[error("{0}")]
     Busy(String),
+    /// The disk is full: nothing was done. Something must be deleted, or a disk added.
+    #[error("{0}")]
+    NoRoom(String),
     /// Nobody who could do it can be reached: nothing was done. Later, or elsewhere.
     #[error("{0}")]
     Unreachable(String),
@@ -34,6 +37,7 @@ impl From<SlotError> for ClusterError {
         let text = error.to_string();
         match error {
             SlotError::Busy(_) => Self::Busy(text),
+            SlotError::NoRoom(_) => Self::NoRoom(text),
             SlotError::NoSlot(_) | SlotError::NotLeader { .. } | SlotError::NoQuorum => Self::Unreachable(text),
             SlotError::Unknown(_) => Self::Unknown(text),
             SlotError::Refused(_) | SlotError::Stopped(_) => Self::Broken(text),

@@ -15,12 +15,14 @@ use std::rc::Rc;
 use bytes::Bytes;
 use cairn_io::CoreId;
 use cairn_io::time::{self, Duration};
+use cairn_meta::slot::command::{Envelope, Leveled};
 use cairn_placement::NodeId;
 
 use super::ask::{Ask, Told};
 use super::hub::{Core, Line};
 use super::peers::Missed;
 use super::{CONTROL, ClusterError, Freshness, members};
+use crate::slot::SlotError;
 
 /// How long a leader is looked for.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -28,6 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const ANSWER_WITHIN: Duration = Duration::from_secs(12);
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// Whether a slot has more to keep when it has obeyed.
+fn stores(command: &[u8]) -> bool {
+    matches!(Envelope::decode(command), Ok(Leveled::Known(_, envelope)) if envelope.command.stores())
+}
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +64,7 @@ impl Core {
     pub async fn command_on(self: &Rc<Self>, to: CoreId, slot: u32, command: Bytes) -> Result<Bytes, Missed> {
         let propose = move |core: Rc<Self>| async move {
             core.check(slot)?;
+            core.check_room(slot, &command)?;
             Ok::<_, Missed>(core.slots.propose(slot, command).await?)
         };
         Ok(self.run(Line::Slot, to, propose).await??.into())
@@ -95,6 +103,14 @@ impl Core {
         match self.slots.stopped(slot)? {
             Some(why) => Err(Missed::Away(format!("it has stopped on node {}: {why}", self.me.0))),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses what stores something while there is only the room that is kept for what frees some.
+    fn check_room(&self, slot: u32, command: &[u8]) -> Result<(), Missed> {
+        match self.slots.check_room(slot) {
+            Err(error @ SlotError::NoRoom(_)) if slot != CONTROL && stores(command) => Err(error.into()),
+            _ => Ok(()),
         }
     }
 

@@ -103,6 +103,7 @@ impl Cluster {
             Missed::Final(ClusterError::Busy(why)) => {
                 Error::new(ErrorKind::SlowDown, Advice::RetryHere(AGAIN_MILLIS), why)
             }
+            Missed::Final(ClusterError::NoRoom(why)) => Error::new(ErrorKind::NoRoom, Advice::Stop, why),
             Missed::Final(ClusterError::Unknown(why)) => nobody_leads(why).with_outcome(Outcome::Unknown),
             Missed::Final(error) => {
                 Error::new(ErrorKind::Internal, Advice::Stop, error.to_string()).with_outcome(Outcome::Unknown)
@@ -135,6 +136,7 @@ fn missed(error: Error) -> Missed {
             Missed::Elsewhere((leader.node != 0).then_some(NodeId(leader.node)))
         }
         (Outcome::NothingDone, ErrorKind::SlowDown, _) => Missed::Final(ClusterError::Busy(error.message)),
+        (Outcome::NothingDone, ErrorKind::NoRoom, _) => Missed::Final(ClusterError::NoRoom(error.message)),
         (Outcome::NothingDone, _, Advice::TryElsewhere(_) | Advice::RetryHere(_) | Advice::GoTo(_)) => {
             Missed::Away(error.message)
         }

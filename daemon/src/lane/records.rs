@@ -100,25 +100,14 @@ impl Lane {
         self.append_all(claim, records.collect()).await
     }
 
-    /// Appends entries behind the last of a slot's Raft log, in order: term, index, bytes. They have their place in the log
-    /// when this returns; what it returns waits until they are durable, so that others may follow meanwhile. Where an
-    /// entry with such an index was before, it must have been truncated.
+    /// Begins to append entries behind the last of a slot's Raft log. Where an entry with such an index was before, it must have
+    /// been truncated.
     ///
     /// # Errors
-    /// Poisoned, no room even in the reserve. The first entries may be on their way then.
-    pub async fn submit_raft(
-        &self,
-        slot: u32,
-        entries: impl IntoIterator<Item = (u64, u64, Bytes)>,
-    ) -> Result<Appending, LaneError> {
+    /// Poisoned.
+    pub fn appending(&self, slot: u32) -> Result<Appending, LaneError> {
         self.check_poison()?;
-        let mut appending = Appending { lane: self.clone(), pending: VecDeque::new() };
-        for (term, index, bytes) in entries {
-            let id = raft_id(RaftKey { slot, index }, term);
-            let record = Record { kind: Kind::RaftEntry, id, payload: Payload::Bytes(bytes) };
-            appending.pending.push_back(self.0.log.submit(record, Room::Reserve).await?);
-        }
-        Ok(appending)
+        Ok(Appending { lane: self.clone(), slot, pending: VecDeque::new() })
     }
 
     /// Drops the entries of a slot's Raft log from this index on. Durable when this returns.
@@ -236,10 +225,22 @@ impl Lane {
 /// Entries on their way into the log.
 pub struct Appending {
     lane: Lane,
+    slot: u32,
     pending: VecDeque<Pending>,
 }
 
 impl Appending {
+    /// Appends the next entry. It has its place in the log when this returns, so that others may follow before it is durable.
+    ///
+    /// # Errors
+    /// Poisoned, no room even in the reserve. It isn't on its way then.
+    pub async fn add(&mut self, term: u64, index: u64, bytes: Bytes) -> Result<(), LaneError> {
+        let id = raft_id(RaftKey { slot: self.slot, index }, term);
+        let record = Record { kind: Kind::RaftEntry, id, payload: Payload::Bytes(bytes) };
+        self.pending.push_back(self.lane.0.log.submit(record, Room::Reserve).await?);
+        Ok(())
+    }
+
     /// Waits until all are durable.
     ///
     /// # Errors

@@ -331,6 +331,14 @@ impl Lane {
         until_room(async || self.wait_for_index().await).await
     }
 
+    /// Whether there is room for data, or some is being made.
+    ///
+    /// # Errors
+    /// If there is only what is kept for what frees some.
+    pub fn check_room(&self) -> Result<(), LaneError> {
+        Ok(self.0.log.check_room()?)
+    }
+
     /// Waits while the index is too far behind.
     ///
     /// # Errors
@@ -342,7 +350,7 @@ impl Lane {
 }
 
 /// How long to wait for room on the disk before looking again.
-const ROOM_AGAIN: cairn_io::time::Duration = cairn_io::time::Duration::from_millis(100);
+pub(crate) const ROOM_AGAIN: cairn_io::time::Duration = cairn_io::time::Duration::from_millis(100);
 
 /// Does something again and again until there is room for it.
 async fn until_room<T>(attempt: impl AsyncFn() -> Result<T, LaneError>) -> Result<T, LaneError> {

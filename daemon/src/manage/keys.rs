@@ -25,6 +25,7 @@ fn failed(error: &ClusterError) -> ApiError {
         ClusterError::Busy(_) | ClusterError::Unreachable(_) => {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
         }
+        ClusterError::NoRoom(_) => ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "no_room", message),
         ClusterError::Unknown(_) => ApiError::new(StatusCode::GATEWAY_TIMEOUT, "unknown", message),
         ClusterError::Broken(_) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),
     }

@@ -214,6 +214,7 @@ impl From<ClusterError> for S3Error {
                 _ => Code::InternalError.says(message),
             },
             ClusterError::Busy(_) => Self::slow_down(),
+            ClusterError::NoRoom(_) => Code::InsufficientStorage.says(message),
             ClusterError::Unreachable(_) | ClusterError::Unknown(_) => {
                 Code::ServiceUnavailable.says(message).header(RETRY_AFTER, HeaderValue::from_static("1"))
             }

@@ -29,6 +29,7 @@ impl Slots {
         self.0.groups.borrow_mut().remove(&slot);
         // What is proposed by now can be answered for.
         let _ = until(self.0.options.propose_limit, || Rc::strong_count(&here) == 1).await;
+        here.log.close();
         let _ = here.raft.shutdown().await;
         let landed = time::timeout(END_WITHIN, here.log.all_landed()).await.is_ok();
         if landed && until(END_WITHIN, || here.is_unused()).await {

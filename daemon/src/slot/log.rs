@@ -19,13 +19,15 @@ use std::rc::Rc;
 use bytes::Bytes;
 use cairn_io::Bell;
 use cairn_io::task::{Class, spawn};
+use cairn_io::time;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
+use tracing::warn;
 
 use super::codec::{Reader, Undecodable, Write, decode_entry, encode_payload};
 use super::types::{Entry, Group, LogId, Payload, Vote, log_id, term_of};
-use crate::lane::{Lane, LaneError};
+use crate::lane::{Lane, LaneError, ROOM_AGAIN};
 
 /// Entries that are kept in memory when they are durable: bytes and number.
 const CACHE_BYTES: usize = 256 << 10;
@@ -46,6 +48,8 @@ struct Inner {
     recent: RefCell<Recent>,
     /// Appends that are on their way.
     under_way: Cell<usize>,
+    /// Whether nobody waits for room any more.
+    is_closing: Cell<bool>,
     landed: Bell,
 }
 
@@ -170,6 +174,7 @@ impl SlotLog {
             ends: RefCell::new(ends),
             recent: RefCell::new(Recent { durable, ..Recent::default() }),
             under_way: Cell::new(0),
+            is_closing: Cell::new(false),
             landed: Bell::default(),
         })))
     }
@@ -217,10 +222,33 @@ impl SlotLog {
         }
     }
 
+    /// From now on nobody waits for room: the group is to end, and what it couldn't write fails.
+    pub fn close(&self) {
+        self.0.is_closing.set(true);
+    }
+
+    /// Does something that must be done, again and again until there is room for it: openraft would end a group for ever that
+    /// can't write.
+    async fn with_room<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, LaneError>) -> io::Result<T> {
+        let mut has_warned = false;
+        loop {
+            match attempt().await {
+                Err(error) if error.is_no_room() && !self.0.is_closing.get() => {
+                    if !std::mem::replace(&mut has_warned, true) {
+                        warn!(slot = self.0.slot, %error, "a slot stands still until there is room for its log");
+                    }
+                    time::sleep(ROOM_AGAIN).await;
+                }
+                other => return other.map_err(io_error),
+            }
+        }
+    }
+
     /// Writes what isn't an entry; durable when this returns.
     async fn save(&self, ends: Ends) -> io::Result<()> {
         let Inner { lane, slot, .. } = &*self.0;
-        lane.set_raft_state(*slot, first_kept(ends.purged.as_ref()), &ends.encode()).await.map_err(io_error)?;
+        let (first, state) = (first_kept(ends.purged.as_ref()), ends.encode());
+        self.with_room(async || lane.set_raft_state(*slot, first, &state).await).await?;
         let mut here = self.0.ends.borrow_mut();
         // Entries may have come meanwhile.
         *here = Ends { last: here.last.max(ends.purged), ..ends };
@@ -318,7 +346,10 @@ impl RaftLogStorage<Group> for SlotLog {
             inner.recent.borrow_mut().push(entry);
             last = index;
         }
-        let appending = inner.lane.submit_raft(inner.slot, encoded).await.map_err(io_error)?;
+        let mut appending = inner.lane.appending(inner.slot).map_err(io_error)?;
+        for (term, index, bytes) in encoded {
+            self.with_room(async || appending.add(term, index, bytes.clone()).await).await?;
+        }
         spawn(Class::Foreground, async move {
             let settled = appending.settle().await;
             let mut recent = under_way.0.recent.borrow_mut();
@@ -340,7 +371,7 @@ impl RaftLogStorage<Group> for SlotLog {
         self.0.recent.borrow_mut().truncate(from);
         let here = self.last();
         self.0.ends.borrow_mut().last = if here.is_some_and(|here| here.index < from) { here } else { last };
-        self.0.lane.truncate_raft(self.0.slot, from).await.map_err(io_error)
+        self.with_room(async || self.0.lane.truncate_raft(self.0.slot, from).await).await
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {

@@ -15,6 +15,7 @@
 //! | `NoSlot` | no | ask another node |
 //! | `NotLeader` | no | ask the node it names, or any other |
 //! | `Busy` | no | wait, ask again |
+//! | `NoRoom` | no | make room, ask again |
 //! | `Unknown` | perhaps | ask again with the same idempotency key |
 //! | `NoQuorum` | no (it was a read) | ask another node |
 //! | `Refused` | no | don't ask so again |
@@ -123,9 +124,12 @@ pub enum SlotError {
         /// Which, if known.
         leader: Option<NodeId>,
     },
-    /// Too much is under way, or there is no room: nothing was done.
+    /// Too much is under way: nothing was done.
     #[error("the slot has too much to do: {0}; ask again later")]
     Busy(String),
+    /// The disk has only the room left that is kept for what frees some: nothing was done.
+    #[error("{0}")]
+    NoRoom(String),
     /// It may have been done or be done yet.
     #[error("it is not known whether it was done ({0}); ask again with the same idempotency key")]
     Unknown(String),
@@ -305,6 +309,7 @@ impl Slots {
         }
         lane.wait_to_propose().await.map_err(|error| match error {
             error if error.is_poisoned() => SlotError::Stopped(error.to_string()),
+            error if error.is_no_room() => SlotError::NoRoom(error.to_string()),
             error => SlotError::Busy(error.to_string()),
         })?;
         let written = time::timeout(self.0.options.propose_limit, slot.write(Command(command))).await;
@@ -316,6 +321,14 @@ impl Slots {
             }
             Err(error) => Err(write_error(error)),
         }
+    }
+
+    /// Whether there is room here for commands that store something. Others are taken from what is kept for them.
+    ///
+    /// # Errors
+    /// `NoRoom` if not, `NoSlot`.
+    pub fn check_room(&self, slot: u32) -> Result<(), SlotError> {
+        self.slot(slot)?.machine.lane.check_room().map_err(|error| SlotError::NoRoom(error.to_string()))
     }
 
     /// Waits until this node, as the leader, has applied all that was answered before now, by whomever. What is then read
@@ -489,6 +502,7 @@ impl Slots {
         self.0.looking.take();
         let groups = self.0.groups.take();
         for slot in groups.values() {
+            slot.log.close();
             let _ = slot.raft.shutdown().await;
         }
         self.0.router.close();

@@ -4,6 +4,7 @@ mod access;
 mod client;
 mod copy;
 mod docs;
+mod full;
 mod hostile;
 mod lock;
 mod multipart;

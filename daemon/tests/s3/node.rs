@@ -46,6 +46,14 @@ impl Node {
 
 /// Runs a node, and `test` on it.
 pub fn serve<F: Future<Output = ()> + 'static>(test: impl Fn(Node) -> F + Clone + Send + Sync + 'static) {
+    serve_in((60, 16 << 20), test);
+}
+
+/// The same with two lanes of so many segments, and of such a length.
+pub fn serve_in<F: Future<Output = ()> + 'static>(
+    (segments, segment_bytes): (usize, u32),
+    test: impl Fn(Node) -> F + Clone + Send + Sync + 'static,
+) {
     // Under the target directory: a temporary file system may not know direct I/O.
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let data = vec![place.path().join("disk").to_str().expect("UTF-8").to_owned()];
@@ -53,9 +61,9 @@ pub fn serve<F: Future<Output = ()> + 'static>(test: impl Fn(Node) -> F + Clone 
     let program = move |_| {
         let (hub, data, test) = (hub.clone(), data.clone(), test.clone());
         async move {
-            let how = Format { lanes: 2, segment_bytes: 16 << 20 };
+            let how = Format { lanes: 2, segment_bytes };
             drop(format(&data, Uid([7; 16]), how).await.expect("formatted"));
-            let disks = Disks::open(&hub, disk_options(data)).await.expect("the disks open");
+            let disks = Disks::open(&hub, disk_options(data, segments)).await.expect("the disks open");
             let cluster = Cluster::open(disks.clone(), Rc::new(Nobody), &options()).await.expect("it opens");
             users(&cluster).await;
             on(cluster.clone(), test).await;
@@ -102,8 +110,8 @@ async fn users(cluster: &Cluster) {
     }
 }
 
-fn disk_options(data: Vec<String>) -> DiskOptions {
-    let log = LogOptions { keep_free: 0, segments_max: 60, ..LogOptions::default() };
+fn disk_options(data: Vec<String>, segments_max: usize) -> DiskOptions {
+    let log = LogOptions { keep_free: 0, segments_max, ..LogOptions::default() };
     DiskOptions { lane: LaneOptions { log, ballast: 0, ..LaneOptions::default() }, ..DiskOptions::new(data) }
 }
 

@@ -38,7 +38,7 @@ on_each_driver!(
 );
 
 /// `key=value` sets, `key` deletes; the answer is what was there.
-struct Words;
+pub struct Words;
 
 impl Machine for Words {
     fn apply(&self, rows: &mut Batch<'_>, _: u64, command: &[u8]) -> Result<Vec<u8>, Error> {

@@ -16,5 +16,6 @@ mod group;
 mod harness;
 mod lease;
 mod over_rpc;
+mod room;
 mod runtime;
 mod storage;

@@ -8,7 +8,7 @@ use super::format::{Id, Kind, RecordHeader, SPAN, SegmentHeader, spans_match};
 use super::map::Source;
 use super::scan::{Behind, Chain, Scanner, Windows};
 use super::segments::Segment;
-use super::{Location, Log, Position, Room, SegmentInfo};
+use super::{Location, Log, LogError, Position, Room, SegmentInfo};
 use crate::Block;
 
 /// A record's head: what is needed to read and verify parts of its payload.
@@ -113,6 +113,14 @@ impl Log {
     /// Segments in use, and files that are ready to become segments.
     pub fn segment_counts(&self) -> (usize, usize) {
         self.0.inner.segments.counts()
+    }
+
+    /// Whether there is room for data, or some is being made.
+    ///
+    /// # Errors
+    /// [`LogError::NoRoom`]: only what is kept for drops, Raft records and compaction is left.
+    pub fn check_room(&self) -> Result<(), LogError> {
+        self.0.inner.segments.admits(Room::Ordinary).map(drop)
     }
 
     /// Whether data would be taken now. False while only the reserve is left, even if more is being made.

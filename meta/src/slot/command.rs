@@ -559,6 +559,22 @@ impl From<BadContent> for Refusal {
 const BYTES: usize = 256;
 
 impl Command {
+    /// Whether there is more to keep when it is obeyed: an object, an upload, a part. Others free something, or change a little.
+    pub fn stores(&self) -> bool {
+        match self {
+            Self::Commit(writes) => writes.iter().any(|write| matches!(write.body, Body::Object(_))),
+            Self::Import(_) | Self::CreateUpload(_) | Self::PutPart(_) => true,
+            Self::Erase(_)
+            | Self::Amend(_)
+            | Self::Trim(_)
+            | Self::CompleteUpload(_)
+            | Self::AbortUpload(_)
+            | Self::CloseBucket { .. }
+            | Self::ForgetReleased { .. }
+            | Self::RaiseLevel { .. } => false,
+        }
+    }
+
     /// How many bytes it has, about.
     fn bytes(&self) -> usize {
         let Self::Commit(writes) = self else { return BYTES };
