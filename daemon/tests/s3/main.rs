@@ -12,4 +12,5 @@ mod node;
 mod objects;
 mod settings;
 mod signatures;
+mod slow;
 mod versions;

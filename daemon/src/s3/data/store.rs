@@ -15,7 +15,7 @@ use super::{Admission, CHUNK_BYTES, Permit, disk_error};
 use crate::disks::{Disks, DisksError};
 use crate::lane::Put;
 use crate::s3::body::Body;
-use crate::s3::error::{Code, Result};
+use crate::s3::error::{Code, Result, S3Error};
 use crate::s3::hash::{Algorithm, Hasher, Md5Hasher};
 use crate::s3::md5::{BodyMd5, Hashing};
 
@@ -190,7 +190,7 @@ impl<'s> Storing<'s> {
             let (block, filled) = match &mut self.filling {
                 Some(filling) => filling,
                 empty => {
-                    let block = alloc(left.min(CHUNK_BYTES as u64) as usize).await.map_err(|_| Code::SlowDown)?;
+                    let block = alloc(left.min(CHUNK_BYTES as u64) as usize).await.map_err(|_| S3Error::slow_down())?;
                     empty.insert((block, 0))
                 }
             };
