@@ -130,7 +130,7 @@ fn damage(place: &Place, lane: &Lane, id: &ChunkId, at: u64) {
 #[test]
 fn chunks_come_back_whole_in_parts_and_as_streams() {
     with_lane(|place| async move {
-        let lane = place.open().await;
+        let lane = place.open_with(Options { cache_bytes: 0, ..options() }).await.0;
         for (number, len) in (0..).zip([0, 1, 4096, 65_536, 65_537, 300_000, 700_000]) {
             let bytes = content(number, len);
             let id = name(&bytes);
@@ -138,7 +138,6 @@ fn chunks_come_back_whole_in_parts_and_as_streams() {
             assert_eq!(lane.put(id, payload(&bytes)).await.expect("stored"), Put::New);
             assert_eq!(lane.put(id, payload(&bytes)).await.expect("stored"), Put::Existing);
             assert_eq!(get(&lane, &id).await.expect("here"), bytes);
-            assert_eq!(get(&lane, &id).await.expect("here, perhaps cached"), bytes);
             assert_eq!(lane.verify(&id).await.expect("read"), Verified::Good);
             for range in [0..len, 0..0, len / 3..len / 2, len..len] {
                 let part = lane.get_range(&id, range.start as u64..range.end as u64).await;
@@ -188,6 +187,34 @@ fn an_ingest_stores_only_what_has_the_name() {
         assert!(lane.ingest(id, SEGMENT as usize).await.is_err(), "never fits");
         let empty = lane.ingest(name(b""), 0).await.expect("room");
         assert_eq!(empty.finish().await.expect("stored"), Put::New);
+    });
+}
+
+#[test]
+fn what_is_read_again_comes_from_memory() {
+    with_lane(|place| async move {
+        let lane = place.open_with(Options { cache_bytes: 8 << 20, ..options() }).await.0;
+        let hits = || lane.status().counts.cache_hits;
+        let [small, large, larger] = [5_000, 300_000, 600_000].map(|len| content(len as u64, len));
+        let (small_id, large_id) = (put(&lane, &small).await, put(&lane, &large).await);
+        let larger_id = put(&lane, &larger).await;
+        for (id, bytes, expected) in
+            [(small_id, &small, [0, 1, 2]), (large_id, &large, [2, 2, 3]), (larger_id, &larger, [3, 3, 3])]
+        {
+            for hits_then in expected {
+                assert_eq!(get(&lane, &id).await.expect("here"), bytes[..]);
+                assert_eq!(hits(), hits_then, "{} bytes", bytes.len());
+            }
+        }
+        let part = lane.get_range(&large_id, 1_000..2_000).await.expect("read").expect("here");
+        assert_eq!((&part[..], hits()), (&large[1_000..2_000], 4));
+        // What is bad on the disk is not shown because it is good in memory.
+        damage(&place, &lane, &large_id, 10);
+        assert_eq!(lane.verify(&large_id).await.expect("read"), Verified::Bad);
+        assert!(matches!(lane.get(&large_id).await, Err(LaneError::Quarantined(_))));
+        assert!(lane.drop_chunk(&small_id).await.expect("dropped"));
+        assert!(get(&lane, &small_id).await.is_none());
+        assert_eq!(hits(), 4);
     });
 }
 

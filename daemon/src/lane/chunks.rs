@@ -18,8 +18,12 @@ use quick_cache::unsync::Cache;
 use super::state::{self, Quarantined, location};
 use super::{Claim, Lane, LaneError};
 
-/// Chunks up to this length are kept whole in the cache.
-const CACHED_MAX: u32 = SPAN as u32;
+/// Chunks up to this length are kept in the cache when they are read.
+const SMALL_MAX: u32 = SPAN as u32;
+/// Larger ones, up to this part of the cache, when they are read again: one reader of much doesn't sweep it.
+pub const LARGE_SHARE: u64 = 16;
+/// How many large chunks that were read once are remembered.
+pub const READ_ONCE: usize = 4096;
 /// Entries looked at in one step of a listing.
 const LIST_STEP: usize = 1024;
 /// What a stream reads at once.
@@ -112,15 +116,12 @@ impl Lane {
         self.count(|counts| counts.gets += 1);
         loop {
             let Some(entry) = self.find(id)? else { return Ok(None) };
-            if entry.length <= CACHED_MAX
-                && let Some(bytes) = self.0.cache.borrow_mut().get(id)
-            {
-                self.count(|counts| counts.cache_hits += 1);
-                return Ok(Some(bytes.clone()));
+            if let Some(bytes) = self.cached(id) {
+                return Ok(Some(bytes));
             }
             match self.0.log.read(location(&entry), Kind::Chunk, &id.0).await {
                 Ok(block) => {
-                    if entry.length <= CACHED_MAX {
+                    if self.is_to_be_cached(id, entry.length) {
                         // A copy: the block's memory is the pool's.
                         self.0.cache.borrow_mut().insert(*id, Bytes::copy_from_slice(&block));
                     }
@@ -138,7 +139,7 @@ impl Lane {
     pub async fn get_range(&self, id: &ChunkId, range: Range<u64>) -> Result<Option<Bytes>, LaneError> {
         loop {
             let Some(entry) = self.find(id)? else { return Ok(None) };
-            if entry.length <= CACHED_MAX {
+            if entry.length <= SMALL_MAX {
                 let whole = self.get(id).await?;
                 return Ok(whole.map(|whole| whole.slice(cut(&range, entry.length))));
             }
@@ -147,11 +148,36 @@ impl Lane {
             if range.is_empty() {
                 return Ok(Some(Bytes::new()));
             }
+            if let Some(whole) = self.cached(id) {
+                return Ok(Some(whole.slice(range)));
+            }
             match self.read_part(id, &entry, range).await {
                 Ok(block) => return Ok(Some(block.into_bytes())),
                 Err(error) => self.doubt(id, &entry, error).await?,
             }
         }
+    }
+
+    fn cached(&self, id: &ChunkId) -> Option<Bytes> {
+        let bytes = self.0.cache.borrow_mut().get(id).cloned()?;
+        self.count(|counts| counts.cache_hits += 1);
+        Some(bytes)
+    }
+
+    /// Whether a chunk that was just read whole is worth its room.
+    fn is_to_be_cached(&self, id: &ChunkId, length: u32) -> bool {
+        if length <= SMALL_MAX {
+            return true;
+        }
+        if u64::from(length) > self.0.large_max {
+            return false;
+        }
+        let mut once = self.0.read_once.borrow_mut();
+        let is_read_again = once.remove(id).is_some();
+        if !is_read_again {
+            once.insert(*id, ());
+        }
+        is_read_again
     }
 
     /// Reads several parts of a chunk, one after the other.

@@ -73,8 +73,12 @@ struct Inner {
     free: Bell,
     /// Writes that nobody waits for any more; their ids are still busy.
     abandoned: RefCell<Vec<(VecDeque<Pending>, Vec<Id>)>>,
-    /// Small chunks that were read of late.
+    /// Chunks that were read of late, or read again.
     cache: RefCell<Cache<ChunkId, Bytes, Weight>>,
+    /// The longest chunk that is kept there.
+    large_max: u64,
+    /// Large chunks that were read once of late.
+    read_once: RefCell<Cache<ChunkId, ()>>,
     /// Heads of large chunks that were read of late.
     heads: RefCell<Cache<cairn_io::log::Location, Rc<cairn_io::log::Head>, Weight>>,
     /// Rung when the index should be committed, and when it was or couldn't be.
@@ -108,7 +112,7 @@ pub struct Options {
     pub commit_bytes: u64,
     /// And after this time, if anything waits.
     pub commit_every: Duration,
-    /// Memory for small chunks that were read of late.
+    /// Memory for small chunks that were read of late, and large ones that were read again.
     pub cache_bytes: u64,
     /// Memory for the checksums of large chunks that were read of late.
     pub heads_bytes: u64,
@@ -337,6 +341,8 @@ impl Lane {
             free: Bell::default(),
             abandoned: RefCell::default(),
             cache: RefCell::new(chunks::cache(options.cache_bytes, 4096)),
+            large_max: options.cache_bytes / chunks::LARGE_SHARE,
+            read_once: RefCell::new(Cache::new(chunks::READ_ONCE)),
             heads: RefCell::new(chunks::cache(options.heads_bytes, 512)),
             wanted: Rc::default(),
             committed: Bell::default(),
