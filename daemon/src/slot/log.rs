@@ -376,6 +376,13 @@ impl RaftLogStorage<Group> for SlotLog {
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.all_landed().await;
+        let Inner { lane, slot, .. } = &*self.0;
+        let flushed = lane.slot_facts(*slot).map_err(io_error)?.flushed;
+        if flushed.is_none_or(|(flushed, _)| flushed.index < upto.index) {
+            // What others had committed was applied here before it was in this log, and then it never was: openraft begins its
+            // log behind it, and only the index has it.
+            lane.flush_slot(*slot).await.map_err(io_error)?;
+        }
         self.0.recent.borrow_mut().purge(upto.index);
         let before = self.0.ends.borrow().clone();
         self.save(Ends { purged: before.purged.max(Some(upto)), ..before }).await

@@ -15,7 +15,7 @@ use cairn_io::fs::Dir;
 use cairn_io::log::Options as LogOptions;
 use cairn_io::time::{self, Duration, sleep};
 use cairn_meta::index::{Error, Order, Store};
-use cairn_meta::rows::{Batch, Machine};
+use cairn_meta::rows::{Batch, Machine, Rows};
 use cairn_placement::NodeId;
 use futures_util::future::LocalBoxFuture;
 
@@ -34,7 +34,8 @@ on_each_driver!(
     more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble,
     a_replica_that_is_too_old_stops_and_says_so,
     a_group_whose_task_panicked_is_not_taken_for_well,
-    rows_that_end_before_the_log_begins_are_not_shown
+    rows_that_end_before_the_log_begins_are_not_shown,
+    rows_that_the_log_never_had_are_in_it_before_it_begins_behind_them,
 );
 
 /// `key=value` sets, `key` deletes; the answer is what was there.
@@ -42,7 +43,6 @@ pub struct Words;
 
 impl Machine for Words {
     fn apply(&self, rows: &mut Batch<'_>, _: u64, command: &[u8]) -> Result<Vec<u8>, Error> {
-        use cairn_meta::rows::Rows;
         let mut parts = command.splitn(2, |byte| *byte == b'=');
         let key = parts.next().unwrap_or_default();
         let before = rows.get(key)?.unwrap_or_default();
@@ -288,7 +288,6 @@ async fn a_group_survives_restarts_and_lost_indices(place: Place) {
 }
 
 async fn a_node_never_shows_less_than_before_a_restart(place: Place) {
-    use cairn_meta::rows::Rows;
     let word = |rows: &dyn Rows| rows.get(b"key").expect("it is readable");
     let mut cluster = begin(&place, 3).await;
     cluster.propose("key=old").await;
@@ -517,6 +516,25 @@ async fn a_group_whose_task_panicked_is_not_taken_for_well(place: Place) {
 }
 
 /// What a damaged log leaves whose last flush is gone: the entries between are purged.
+async fn rows_that_the_log_never_had_are_in_it_before_it_begins_behind_them(place: Place) {
+    const OTHER: u32 = SLOT + 1;
+    let mut cluster = Cluster::new(&place, 1, None).await;
+    let node = &cluster.nodes[0];
+    let (lane, slots) = (node.lane.as_ref().expect("it runs"), node.slots.as_ref().expect("it runs"));
+    lane.apply_to_slot(OTHER, At { term: 1, index: 4 }, &Words, b"key=before").expect("applied");
+    lane.flush_slot(OTHER).await.expect("flushed");
+    // Others had committed it, and what was on its way into this log was lost with a power cut.
+    lane.apply_to_slot(OTHER, At { term: 1, index: 5 }, &Words, b"key=value").expect("applied");
+    slots.open(OTHER, lane, Rc::new(Words)).await.expect("it opens");
+    cluster.restart_without_index(0).await;
+    let node = &cluster.nodes[0];
+    let (lane, slots) = (node.lane.as_ref().expect("it runs"), node.slots.as_ref().expect("it runs"));
+    slots.open(OTHER, lane, Rc::new(Words)).await.expect("nothing is missing");
+    let word = |rows: &dyn Rows| rows.get(b"key").expect("it is readable");
+    assert_eq!(slots.read(OTHER, word).expect("it is open").as_deref(), Some(&b"value"[..]));
+    cluster.stop(0).await;
+}
+
 async fn rows_that_end_before_the_log_begins_are_not_shown(place: Place) {
     const OTHER: u32 = SLOT + 1;
     let mut cluster = Cluster::new(&place, 1, None).await;
