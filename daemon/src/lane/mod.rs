@@ -49,9 +49,8 @@ pub use compact::{Compact, CompactMessage, Compacted, Planned};
 pub use meaning::Meaning;
 pub use paced::BYTES_PER_SECOND;
 pub use records::{Appending, Named};
-pub(crate) use rows::ROOM_AGAIN;
-pub(crate) use rows::ROWS_BYTES_MAX;
 pub use rows::{At, Differences, Row, SLOTS_MAX, SlotFacts, SlotSummary, SlotView};
+pub(crate) use rows::{ROWS_BYTES_MAX, until_room};
 pub use scrub::{PERIOD as SCRUB_PERIOD, Scrub, ScrubMessage, Scrubbed};
 pub use state::{Quarantined, Usage};
 

@@ -328,7 +328,7 @@ impl Lane {
     /// # Errors
     /// If the lane takes no writes any more.
     pub async fn wait_to_apply(&self) -> Result<(), LaneError> {
-        until_room(async || self.wait_for_index().await).await
+        until_room(|_| true, async || self.wait_for_index().await).await
     }
 
     /// Whether there is room for data, or some is being made.
@@ -350,13 +350,16 @@ impl Lane {
 }
 
 /// How long to wait for room on the disk before looking again.
-pub(crate) const ROOM_AGAIN: cairn_io::time::Duration = cairn_io::time::Duration::from_millis(100);
+const ROOM_AGAIN: cairn_io::time::Duration = cairn_io::time::Duration::from_millis(100);
 
-/// Does something again and again until there is room for it.
-async fn until_room<T>(attempt: impl AsyncFn() -> Result<T, LaneError>) -> Result<T, LaneError> {
+/// Does something again and again until there is room for it, as long as whoever asks `waits` when told that there is none.
+pub(crate) async fn until_room<T>(
+    mut waits: impl FnMut(&LaneError) -> bool,
+    mut attempt: impl AsyncFnMut() -> Result<T, LaneError>,
+) -> Result<T, LaneError> {
     loop {
         match attempt().await {
-            Err(error) if error.is_no_room() => cairn_io::time::sleep(ROOM_AGAIN).await,
+            Err(error) if error.is_no_room() && waits(&error) => cairn_io::time::sleep(ROOM_AGAIN).await,
             other => return other,
         }
     }

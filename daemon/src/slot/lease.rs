@@ -13,7 +13,7 @@
 //! | a leader hands over, because it was told to or is to leave the group | it reads so no more in this term, whether it succeeds or not |
 //! | a leader stands still | the clock is looked at and the rows are read without anything in between |
 //! | members change | openraft counts a majority of the old and of the new ones |
-//! | a machine is suspended with its clock, others go on | it does break it: `reads` must be `majority` there |
+//! | a machine is suspended with its clock, others go on | it does break it: `cluster.reads` must be `majority` there |
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};

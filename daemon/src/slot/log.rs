@@ -19,7 +19,6 @@ use std::rc::Rc;
 use bytes::Bytes;
 use cairn_io::Bell;
 use cairn_io::task::{Class, spawn};
-use cairn_io::time;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -27,7 +26,7 @@ use tracing::warn;
 
 use super::codec::{Reader, Undecodable, Write, decode_entry, encode_payload};
 use super::types::{Entry, Group, LogId, Payload, Vote, log_id, term_of};
-use crate::lane::{Lane, LaneError, ROOM_AGAIN};
+use crate::lane::{Lane, LaneError, until_room};
 
 /// Entries that are kept in memory when they are durable: bytes and number.
 const CACHE_BYTES: usize = 256 << 10;
@@ -229,19 +228,16 @@ impl SlotLog {
 
     /// Does something that must be done, again and again until there is room for it: openraft would end a group for ever that
     /// can't write.
-    async fn with_room<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, LaneError>) -> io::Result<T> {
+    async fn with_room<T>(&self, attempt: impl AsyncFnMut() -> Result<T, LaneError>) -> io::Result<T> {
         let mut has_warned = false;
-        loop {
-            match attempt().await {
-                Err(error) if error.is_no_room() && !self.0.is_closing.get() => {
-                    if !std::mem::replace(&mut has_warned, true) {
-                        warn!(slot = self.0.slot, %error, "a slot stands still until there is room for its log");
-                    }
-                    time::sleep(ROOM_AGAIN).await;
-                }
-                other => return other.map_err(io_error),
+        let waits = |error: &LaneError| {
+            let waits = !self.0.is_closing.get();
+            if waits && !std::mem::replace(&mut has_warned, true) {
+                warn!(slot = self.0.slot, %error, "a slot stands still until there is room for its log");
             }
-        }
+            waits
+        };
+        until_room(waits, attempt).await.map_err(io_error)
     }
 
     /// Writes what isn't an entry; durable when this returns.

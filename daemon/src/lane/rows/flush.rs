@@ -33,7 +33,7 @@ impl Lane {
     /// # Errors
     /// Poisoned, or if the index can't be read.
     pub async fn flush_slot(&self, slot: u32) -> Result<Option<Flushed>, LaneError> {
-        until_room(async || self.try_flush(slot).await).await
+        until_room(|_| true, async || self.try_flush(slot).await).await
     }
 
     async fn try_flush(&self, slot: u32) -> Result<Option<Flushed>, LaneError> {
