@@ -104,6 +104,38 @@ const _: () = assert!(size_of::<Small>() == 40 && size_of::<Change>() == 40);
 
 type Entries = BTreeMap<Small, Change>;
 
+/// Keys in parts by their first four bytes, which name a slot in the tables that have most: a part is small, so that few keys are
+/// looked at on the way down, and those are in the caches if the slot was asked for just now.
+#[derive(Default)]
+struct Tree(BTreeMap<u32, Entries>);
+
+/// The first four bytes of a key, so that parts sort as keys do.
+fn head(key: &[u8]) -> u32 {
+    let mut head = [0; 4];
+    let length = key.len().min(4);
+    head[..length].copy_from_slice(&key[..length]);
+    u32::from_be_bytes(head)
+}
+
+impl Tree {
+    fn entry(&mut self, key: &[u8]) -> btree_map::Entry<'_, Small, Change> {
+        self.0.entry(head(key)).or_default().entry(Small::new(key))
+    }
+
+    fn get(&self, key: &[u8]) -> Option<&Change> {
+        self.0.get(&head(key))?.get(key)
+    }
+
+    fn range<'l>(&'l self, bounds: Bounds<'l>) -> impl DoubleEndedIterator<Item = (&'l Small, &'l Change)> {
+        let part = |bound: Bound<&[u8]>, otherwise| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => head(key),
+            Bound::Unbounded => otherwise,
+        };
+        let parts = self.0.range(part(bounds.0, 0)..=part(bounds.1, u32::MAX));
+        parts.flat_map(move |(_, entries)| entries.range::<[u8], _>(bounds))
+    }
+}
+
 /// What a layer says of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Says<'a> {
@@ -120,7 +152,9 @@ const ENTRY_BYTES: usize = 2 * size_of::<Small>() * 3 / 2;
 #[derive(Default)]
 pub(super) struct Layer {
     /// All but chunks.
-    tables: [Entries; Table::ALL.len()],
+    tables: [Tree; Table::ALL.len()],
+    /// How many keys these have.
+    count: usize,
     /// Of the keys of these.
     filter: Filter,
     chunks: Chunks,
@@ -129,7 +163,7 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn entries(&self) -> usize {
-        self.tables.iter().map(BTreeMap::len).sum::<usize>() + self.chunks.count
+        self.count + self.chunks.count
     }
 
     /// The memory it holds, about.
@@ -150,10 +184,11 @@ impl Layer {
             self.heap_bytes = self.heap_bytes + added - before.as_ref().map_or(0, Change::heap_bytes);
             return;
         }
-        match self.tables[table as usize].entry(Small::new(key)) {
+        match self.tables[table as usize].entry(key) {
             btree_map::Entry::Vacant(vacant) => {
                 self.heap_bytes += added + vacant.key().heap_bytes();
                 vacant.insert(change);
+                self.count += 1;
                 self.filter.add(table, key);
             }
             btree_map::Entry::Occupied(mut occupied) => {
@@ -182,7 +217,7 @@ impl Layer {
         bounds: Bounds<'l>,
     ) -> impl DoubleEndedIterator<Item = (&'l [u8], Option<&'l [u8]>)> {
         let chunks = (table == Table::Chunks).then(|| self.chunks.range(bounds));
-        let others = self.tables[table as usize].range::<[u8], _>(bounds);
+        let others = self.tables[table as usize].range(bounds);
         let others = others.map(|(key, change)| (key.as_slice(), change.value()));
         chunks.into_iter().flatten().chain(others)
     }
@@ -317,9 +352,17 @@ mod tests {
     #[test]
     fn short_and_long_keys_sort_alike() {
         let mut layer = Layer::default();
-        let keys = [vec![1], vec![1; 38], vec![1; 39], vec![1, 2], vec![2; 100], vec![3]];
+        let keys = [vec![1], vec![1, 0], vec![1; 38], vec![1; 39], vec![1, 2], vec![2, 0, 0, 0], vec![2; 100], vec![3]];
         keys.iter().rev().for_each(|key| layer.put(Table::State, key, Some(key)));
-        let range = layer.range(Table::State, (Bound::Unbounded, Bound::Unbounded));
-        assert!(range.map(|(key, _)| key.to_vec()).eq(keys));
+        for (from, low) in keys.iter().enumerate() {
+            for (to, high) in keys.iter().enumerate().skip(from) {
+                let bounds = (Bound::Included(&low[..]), Bound::Included(&high[..]));
+                let seen: Vec<Vec<u8>> = layer.range(Table::State, bounds).map(|(key, _)| key.to_vec()).collect();
+                assert_eq!(seen, keys[from..=to], "{low:?} to {high:?}");
+                let bounds = (Bound::Excluded(&low[..]), Bound::Unbounded);
+                let behind = layer.range(Table::State, bounds).rev().map(|(key, _)| key.to_vec());
+                assert!(behind.eq(keys[from + 1..].iter().rev().cloned()), "behind {low:?}");
+            }
+        }
     }
 }

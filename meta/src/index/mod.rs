@@ -33,6 +33,8 @@ mod scan;
 mod store;
 mod table;
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::mem;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -76,7 +78,20 @@ pub struct Index {
     checkpoint: Option<Checkpoint>,
     commits: u64,
     commits_failed: u64,
+    /// Short keys that were looked for and aren't in the store, nor were put since: each command asks its slot for the same.
+    absent: RefCell<HashSet<(Table, u64)>>,
 }
+
+/// What such a key is, if it is so short.
+fn short(table: Table, key: &[u8]) -> Option<(Table, u64)> {
+    let mut bytes = [0; 8];
+    bytes.get_mut(..key.len()).filter(|room| room.len() < 8)?.copy_from_slice(key);
+    bytes[7] = key.len() as u8;
+    Some((table, u64::from_le_bytes(bytes)))
+}
+
+/// So many of them are remembered at most.
+const ABSENT_MAX: usize = 1 << 12;
 
 /// A copy of a key and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
@@ -149,7 +164,16 @@ impl Index {
             return Err(OpenError::PartitionCount(partitions));
         }
         let (backend, active, digests) = (Backend::Nothing, Layer::default(), Digests::new(partitions));
-        Ok(Self { backend, active, frozen: None, digests, checkpoint: None, commits: 0, commits_failed: 0 })
+        Ok(Self {
+            backend,
+            active,
+            frozen: None,
+            digests,
+            checkpoint: None,
+            commits: 0,
+            commits_failed: 0,
+            absent: RefCell::default(),
+        })
     }
 
     fn load(backend: Backend, partitions: Option<u32>) -> Result<Self, OpenError> {
@@ -164,7 +188,16 @@ impl Index {
         }
         let digests = load_digests(&backend, partitions).map_err(unusable)?;
         let checkpoint = backend.checkpoint().map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { backend, active: Layer::default(), frozen: None, digests, checkpoint, commits: 0, commits_failed: 0 })
+        Ok(Self {
+            backend,
+            active: Layer::default(),
+            frozen: None,
+            digests,
+            checkpoint,
+            commits: 0,
+            commits_failed: 0,
+            absent: RefCell::default(),
+        })
     }
 
     /// The position up to which the store has everything; `None`: nothing was ever committed, replay the whole log.
@@ -189,6 +222,9 @@ impl Index {
         if key.is_empty() || key.len() > KEY_MAX {
             return Err(Error::KeyLength { table: table.name(), length: key.len() });
         }
+        if let Some(short) = short(table, key) {
+            self.absent.get_mut().remove(&short);
+        }
         self.active.put(table, key, value);
         Ok(())
     }
@@ -203,8 +239,24 @@ impl Index {
         match says {
             Says::Value(value) => Ok(Some(read(value))),
             Says::Deleted => Ok(None),
-            Says::Nothing => self.backend.get_with(Stored::Table(table), key, read),
+            Says::Nothing => self.get_stored(table, key, read),
         }
+    }
+
+    fn get_stored<R>(&self, table: Table, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
+        let short = short(table, key);
+        if short.is_some_and(|short| self.absent.borrow().contains(&short)) {
+            return Ok(None);
+        }
+        let found = self.backend.get_with(Stored::Table(table), key, read)?;
+        if let Some(short) = short.filter(|_| found.is_none()) {
+            let mut absent = self.absent.borrow_mut();
+            if absent.len() >= ABSENT_MAX {
+                absent.clear();
+            }
+            absent.insert(short);
+        }
+        Ok(found)
     }
 
     /// A copy of a value.

@@ -43,7 +43,7 @@ pub fn make(
     if !new.id.is_sound() {
         return Err(Refusal::Id(new.id).into());
     }
-    let mut key = Key::load(rows, bucket.id, name)?;
+    let mut key = Key::load(rows, &tally, (bucket.id, name))?;
     let decision = decide(rows, &key, bucket, new.mode, now)?;
     let (kind, is_null) = kind(bucket.versioning, new.content.is_some());
     if kind == Kind::Tombstone && is_gone(&key) && matches!(new.mode, Mode::Overwrite | Mode::Conditional(_)) {

@@ -17,7 +17,7 @@ use crate::version::{Bypass, Head, Kind, Version, VersionId, commit, heads};
 pub fn erase(rows: &mut Batch<'_>, now: u64, erase: &Erase) -> Stepped<Erased> {
     let Erase { place, which, bypass, conditions } = erase;
     let mut tally = admit(rows, place)?;
-    let mut key = Key::load(rows, place.bucket.id, &place.key)?;
+    let mut key = Key::load(rows, &tally, (place.bucket.id, &place.key))?;
     let version = find(rows, &key, *which)?;
     commit::check(conditions, Some(version.summary()), now)?;
     if let Some(hold) = version.content.lock.hold(now, *bypass) {
@@ -100,7 +100,7 @@ fn find(rows: &dyn Rows, key: &Key<'_>, which: Which) -> Stepped<Version> {
 /// Changes a version's tags, headers or lock.
 pub fn amend(rows: &mut Batch<'_>, now: u64, amend: &Amend) -> Stepped<VersionId> {
     let tally = admit(rows, &amend.place)?;
-    let mut key = Key::load(rows, amend.place.bucket.id, &amend.place.key)?;
+    let mut key = Key::load(rows, &tally, (amend.place.bucket.id, &amend.place.key))?;
     let mut version = find(rows, &key, amend.which)?;
     if version.kind != Kind::Data {
         return Err(Refusal::NoObject.into());

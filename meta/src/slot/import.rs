@@ -21,7 +21,7 @@ pub fn import(rows: &mut Batch<'_>, now: u64, import: &Import) -> Stepped<Commit
         return Err(Refusal::Id(version.id).into());
     }
     let marker_key = marker_key(place.bucket.id, &place.key, version.id);
-    let mut key = Key::load(rows, place.bucket.id, &place.key)?;
+    let mut key = Key::load(rows, &tally, (place.bucket.id, &place.key))?;
     let here = key.version(rows, version.id)?.is_some() || ring::IMPORTS.find(rows, &marker_key)?.is_some();
     let marker = if here { Marker::Here } else { Marker::None };
     let kept = BTreeMap::new();

@@ -162,6 +162,11 @@ impl BucketRow {
         self.uploads == 0 && self.versions == self.tombstones
     }
 
+    /// Where a key of the bucket may be: if there are as many versions as objects, none is without an object.
+    fn spaces(&self) -> &'static [Space] {
+        if self.versions > self.objects { &[Space::Object, Space::Gone] } else { &[Space::Object] }
+    }
+
     fn count(&mut self, version: &Version) {
         self.versions += 1;
         self.bytes += version.content.size;
@@ -177,8 +182,12 @@ impl BucketRow {
 
 /// The row of a key; `None`: the slot knows nothing of it.
 pub fn load(rows: &dyn Rows, bucket: BucketId, key: &str) -> Result<Option<KeyRow>, Error> {
-    for space in [Space::Object, Space::Gone] {
-        let at = of_key(space, bucket, key);
+    load_from(rows, &[Space::Object, Space::Gone], bucket, key)
+}
+
+fn load_from(rows: &dyn Rows, spaces: &[Space], bucket: BucketId, key: &str) -> Result<Option<KeyRow>, Error> {
+    for space in spaces {
+        let at = of_key(*space, bucket, key);
         if let Some(bytes) = rows.get(&at)? {
             return row(&at, &bytes).map(Some);
         }
@@ -246,8 +255,9 @@ pub(super) struct Released {
 }
 
 impl<'k> Key<'k> {
-    pub fn load(rows: &dyn Rows, bucket: BucketId, key: &'k str) -> Result<Self, Error> {
-        let before = load(rows, bucket, key)?;
+    /// What the slot knows of it, in a bucket of which these are the counts.
+    pub fn load(rows: &dyn Rows, tally: &BucketRow, (bucket, key): (BucketId, &'k str)) -> Result<Self, Error> {
+        let before = load_from(rows, tally.spaces(), bucket, key)?;
         let heads = before.as_ref().map(KeyRow::heads).unwrap_or_default();
         let versions = before.as_ref().map_or(0, |row| row.history + 1);
         let row = before.clone().unwrap_or_else(|| KeyRow { linear: true, ..KeyRow::default() });

@@ -27,7 +27,7 @@ pub fn trim(rows: &mut Batch<'_>, now: u64, places: &[Place]) -> Stepped<u64> {
 
 fn trim_key(rows: &mut Batch<'_>, now: u64, place: &Place) -> Stepped<u64> {
     let mut tally = BucketRow::load(rows, place.bucket.id)?;
-    let mut key = Key::load(rows, place.bucket.id, &place.key)?;
+    let mut key = Key::load(rows, &tally, (place.bucket.id, &place.key))?;
     let keep = place.bucket.keep;
     let newest = newest_kept(rows, &key, &keep)?;
     let mut dropped = 0;
