@@ -147,12 +147,22 @@ impl Lane {
         entries >= self.0.options.commit_entries || grown >= self.0.options.commit_bytes
     }
 
-    /// Waits while the index is too far behind.
-    pub(super) async fn wait_for_index(&self) -> Result<(), LaneError> {
+    /// Has the index committed if that is due.
+    pub(super) fn ask_for_commit(&self) {
         if self.is_commit_due() {
             self.0.wanted.ring();
         }
-        while self.0.state.index.borrow().pressure().entries() >= self.0.options.commit_entries * 4 {
+    }
+
+    /// Whether the index is too far behind.
+    pub(super) fn is_index_far(&self) -> bool {
+        self.0.state.index.borrow().pressure().entries() >= self.0.options.commit_entries * 4
+    }
+
+    /// Waits while the index is too far behind.
+    pub(super) async fn wait_for_index(&self) -> Result<(), LaneError> {
+        self.ask_for_commit();
+        while self.is_index_far() {
             if let Some(reason) = self.0.log.poisoned() {
                 return Err(log::LogError::Poisoned(reason).into());
             }

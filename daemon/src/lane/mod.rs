@@ -48,7 +48,7 @@ pub use chunks::{Ingest, Put, Verified};
 pub use compact::{Compact, CompactMessage, Compacted, Planned};
 pub use meaning::Meaning;
 pub use paced::BYTES_PER_SECOND;
-pub use records::{Appending, Named};
+pub use records::{Landings, Named};
 pub use rows::{At, Differences, Row, SLOTS_MAX, SlotFacts, SlotSummary, SlotView};
 pub(crate) use rows::{ROWS_BYTES_MAX, until_room};
 pub use scrub::{PERIOD as SCRUB_PERIOD, Scrub, ScrubMessage, Scrubbed};

@@ -1,13 +1,16 @@
 //! The other records of a lane: versions, provisional versions, and the Raft logs of its slots.
 
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
 use std::ops::{Bound, ControlFlow, RangeInclusive};
+use std::rc::Rc;
 
 use bytes::Bytes;
+use cairn_io::Bell;
 use cairn_io::log::format::Drop;
-use cairn_io::log::{Id, Kind, Location, Payload, Pending, Record, Room};
+use cairn_io::log::{Id, Kind, Location, Payload, Record, Room};
 use cairn_meta::index::{RaftKey, Scan, Step, Table};
 
+use super::rows::At;
 use super::state::{decode, raft_id, record_key};
 use super::{Claim, Lane, LaneError, Underway};
 
@@ -32,7 +35,7 @@ impl Named {
 /// Length of what stands before a Raft state: the first entry that is kept.
 const FIRST: usize = 8;
 /// Length of a location before what else a value has.
-const LOCATION: usize = 20;
+pub(super) const LOCATION: usize = 20;
 /// Entries looked at in one step.
 const STEP: usize = 1024;
 
@@ -100,14 +103,33 @@ impl Lane {
         self.append_all(claim, records.collect()).await
     }
 
-    /// Begins to append entries behind the last of a slot's Raft log. Where an entry with such an index was before, it must have
-    /// been truncated.
+    /// Puts an entry behind the last of a slot's Raft log. It has its place when this returns, so that others may follow before
+    /// it is durable; [`Lane::landings`] says when it is. Where an entry with such an index was before, it must have been truncated.
     ///
     /// # Errors
-    /// Poisoned.
-    pub fn appending(&self, slot: u32) -> Result<Appending, LaneError> {
+    /// Poisoned, no room even in the reserve. It isn't on its way then.
+    pub async fn submit_raft(&self, slot: u32, at: At, bytes: Bytes) -> Result<(), LaneError> {
         self.check_poison()?;
-        Ok(Appending { lane: self.clone(), slot, pending: VecDeque::new() })
+        let id = raft_id(RaftKey { slot, index: at.index }, at.term);
+        let record = Record { kind: Kind::RaftEntry, id, payload: Payload::Bytes(bytes) };
+        drop(self.0.log.submit(record, Room::Reserve).await?);
+        Ok(())
+    }
+
+    /// Says which entries of Raft logs become durable, from now on.
+    pub fn landings(&self) -> Rc<Landings> {
+        self.0.state.landings.is_wanted.set(true);
+        self.0.state.landings.clone()
+    }
+
+    /// The term of an entry of a slot's Raft log; `None` if it isn't there, or not durable yet.
+    ///
+    /// # Errors
+    /// If the index can't be read.
+    pub fn raft_term(&self, slot: u32, index: u64) -> Result<Option<u64>, LaneError> {
+        let key = RaftKey { slot, index }.encode();
+        let term = self.0.state.index.borrow().get_with(Table::Raft, &key, |value| raft_value(value).map(|it| it.1))?;
+        Ok(term.flatten())
     }
 
     /// Drops the entries of a slot's Raft log from this index on. Durable when this returns.
@@ -222,34 +244,39 @@ impl Lane {
     }
 }
 
-/// Entries on their way into the log.
-pub struct Appending {
-    lane: Lane,
-    slot: u32,
-    pending: VecDeque<Pending>,
+/// Entries of Raft logs that have become durable, until somebody takes them. Compaction, which writes some again, has them come
+/// twice.
+#[derive(Default)]
+pub struct Landings {
+    entries: RefCell<Vec<(u32, At)>>,
+    is_wanted: Cell<bool>,
+    bell: Bell,
 }
 
-impl Appending {
-    /// Appends the next entry. It has its place in the log when this returns, so that others may follow before it is durable.
-    ///
-    /// # Errors
-    /// Poisoned, no room even in the reserve. It isn't on its way then.
-    pub async fn add(&mut self, term: u64, index: u64, bytes: Bytes) -> Result<(), LaneError> {
-        let id = raft_id(RaftKey { slot: self.slot, index }, term);
-        let record = Record { kind: Kind::RaftEntry, id, payload: Payload::Bytes(bytes) };
-        self.pending.push_back(self.lane.0.log.submit(record, Room::Reserve).await?);
-        Ok(())
+impl Landings {
+    /// Waits until there are some.
+    pub async fn wait(&self) {
+        while self.entries.borrow().is_empty() {
+            self.bell.rung().await;
+        }
     }
 
-    /// Waits until all are durable.
-    ///
-    /// # Errors
-    /// Poisoned, or if the index can't be read.
-    pub async fn settle(mut self) -> Result<(), LaneError> {
-        while let Some(pending) = self.pending.pop_front() {
-            pending.await?;
+    /// The slots and entries that became durable since this was called before.
+    pub fn take(&self) -> Vec<(u32, At)> {
+        self.entries.take()
+    }
+
+    /// Takes note of a record that is durable.
+    pub(super) fn note(&self, id: &Id) {
+        if !self.is_wanted.get() {
+            return;
         }
-        self.lane.check_index()
+        let number = |from: usize| id[from..from + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let mut entries = self.entries.borrow_mut();
+        if entries.is_empty() {
+            self.bell.ring();
+        }
+        entries.push((slot_of(id), At { index: number(4), term: number(12) }));
     }
 }
 

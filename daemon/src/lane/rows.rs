@@ -323,12 +323,27 @@ impl Lane {
         Ok(self.0.state.set_applied(slot, at)?)
     }
 
+    /// Whether the index is so near behind that more can be applied at once.
+    pub fn is_index_near(&self) -> bool {
+        self.ask_for_commit();
+        !self.is_index_far()
+    }
+
     /// Waits while the index is too far behind, for as long as it takes: what is committed must be applied.
     ///
     /// # Errors
     /// If the lane takes no writes any more.
     pub async fn wait_to_apply(&self) -> Result<(), LaneError> {
         until_room(|_| true, async || self.wait_for_index().await).await
+    }
+
+    /// Whether it takes writes.
+    ///
+    /// # Errors
+    /// Poisoned, or if the index couldn't take what the log has.
+    pub fn check(&self) -> Result<(), LaneError> {
+        self.check_poison()?;
+        self.check_index()
     }
 
     /// Whether there is room for data, or some is being made.

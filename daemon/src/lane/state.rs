@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
+use std::rc::Rc;
 
 use cairn_io::log::format::Drop;
 use cairn_io::log::{Damage, Entry, Id, Kind, Location, SegmentInfo};
@@ -10,7 +11,7 @@ use cairn_io::time;
 use cairn_meta::index::{ChunkEntry, ChunkId, Error, Index, RaftKey, Scan, Step, Table};
 
 use super::commit;
-use super::records::{first_kept, slot_of};
+use super::records::{LOCATION, Landings, first_kept, slot_of};
 use super::rows::Facts;
 
 /// The index, and how much of each segment is live.
@@ -34,6 +35,10 @@ pub struct State {
     pub(super) facts: RefCell<Facts>,
     /// Whether nothing is known to be lost, as is almost always so: then nobody need look for it.
     pub(super) is_nothing_lost: Cell<bool>,
+    /// Behind the last entry that each Raft log ever had here.
+    raft_ends: RefCell<BTreeMap<u32, u64>>,
+    /// Entries of Raft logs that have become durable.
+    pub(super) landings: Rc<Landings>,
 }
 
 /// What is live of a segment.
@@ -140,6 +145,8 @@ impl State {
             noted: Cell::new(0),
             facts: RefCell::default(),
             is_nothing_lost: Cell::new(false),
+            raft_ends: RefCell::default(),
+            landings: Rc::default(),
         })
     }
 
@@ -197,7 +204,8 @@ impl State {
                 self.place(Table::Records, &record_key(entry.kind, entry.id), at, &[])?;
             }
             Kind::RaftEntry if entry.is_whole => {
-                self.place(Table::Raft, &entry.id[..12], at, &entry.id[12..20])?;
+                self.place_raft(entry)?;
+                self.landings.note(entry.id);
             }
             Kind::RaftState if entry.is_whole => {
                 self.place(Table::Records, &record_key(entry.kind, entry.id), at, entry.payload)?;
@@ -293,6 +301,29 @@ impl State {
             self.index.borrow_mut().delete(Table::Raft, &key)?;
             at.into_iter().for_each(|at| self.remove(at));
         }
+        Ok(())
+    }
+
+    /// Sets where an entry of a Raft log lies. Almost always it is the next of its log: then nothing need be looked for.
+    fn place_raft(&self, entry: &Entry<'_>) -> Result<(), Error> {
+        let (key, term) = (&entry.id[..12], &entry.id[12..20]);
+        let Some(RaftKey { slot, index }) = RaftKey::decode(key) else { return Ok(()) };
+        let known = self.raft_ends.borrow().get(&slot).copied();
+        let end = if let Some(end) = known {
+            end
+        } else {
+            let last = self.index.borrow().first(Scan::prefix(Table::Raft, &slot.to_be_bytes()).backward())?;
+            last.and_then(|(key, _)| RaftKey::decode(&key)).map_or(0, |last| last.index.saturating_add(1))
+        };
+        self.raft_ends.borrow_mut().insert(slot, end.max(index.saturating_add(1)));
+        if index < end {
+            return self.place(Table::Raft, key, entry.location, term);
+        }
+        let mut value = [0; LOCATION + 8];
+        value[..LOCATION].copy_from_slice(&encode(entry.location));
+        value[LOCATION..].copy_from_slice(term);
+        self.index.borrow_mut().put(Table::Raft, key, &value)?;
+        self.add(entry.location);
         Ok(())
     }
 

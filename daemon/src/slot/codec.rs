@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut, Bytes};
-use openraft::vote::RaftVote;
 
-use super::types::{Command, Entry, LogId, Membership, Payload, StoredMembership, Vote, log_id, term_of};
+use super::types::{At, Entry, Members, Membership, Payload, Vote};
 
 /// Bytes that are no such thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +14,12 @@ pub struct Undecodable(pub &'static str);
 /// Members of one group, at most: more than anyone needs, few enough that hostile bytes cost nothing.
 const MEMBERS_MAX: u32 = 1024;
 
+/// Terms and indices are below this, which nobody reaches by counting.
+const COUNT_MAX: u64 = 1 << 62;
+
 const BLANK: u8 = 0;
-const NORMAL: u8 = 1;
-const MEMBERSHIP: u8 = 2;
+const COMMAND: u8 = 1;
+const MEMBERS: u8 = 2;
 
 /// Reads pieces off the front of bytes.
 pub struct Reader<'b> {
@@ -58,6 +60,11 @@ impl<'b> Reader<'b> {
         Ok(self.take(8)?.get_u64_le())
     }
 
+    /// A term or an index: such as can be counted on from.
+    pub fn count(&mut self) -> Result<u64, Undecodable> {
+        self.u64().and_then(|count| if count < COUNT_MAX { Ok(count) } else { Err(self.wrong()) })
+    }
+
     /// True or false.
     pub fn bool(&mut self) -> Result<bool, Undecodable> {
         match self.u8()? {
@@ -75,18 +82,17 @@ impl<'b> Reader<'b> {
 
     /// A vote.
     pub fn vote(&mut self) -> Result<Vote, Undecodable> {
-        let (term, node, committed) = (self.u64()?, self.u64()?, self.bool()?);
-        Ok(if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) })
+        Ok(Vote { term: self.count()?, node: self.u64()?, is_elected: self.bool()? })
     }
 
     /// The name of an entry.
-    pub fn log_id(&mut self) -> Result<LogId, Undecodable> {
-        Ok(log_id(self.u64()?, self.u64()?))
+    pub fn at(&mut self) -> Result<At, Undecodable> {
+        Ok(At { term: self.count()?, index: self.count()? })
     }
 
     /// The name of an entry, or none.
-    pub fn log_id_option(&mut self) -> Result<Option<LogId>, Undecodable> {
-        if self.bool()? { self.log_id().map(Some) } else { Ok(None) }
+    pub fn at_option(&mut self) -> Result<Option<At>, Undecodable> {
+        if self.bool()? { self.at().map(Some) } else { Ok(None) }
     }
 
     fn nodes(&mut self) -> Result<BTreeSet<u64>, Undecodable> {
@@ -102,15 +108,12 @@ impl<'b> Reader<'b> {
         let count = self.u8()?;
         let configs = (0..count).map(|_| self.nodes()).collect::<Result<Vec<_>, _>>()?;
         let nodes = self.nodes()?;
-        if configs.is_empty() && nodes.is_empty() {
-            return Ok(Membership::default());
-        }
-        Membership::new(configs, nodes).map_err(|_| self.wrong())
+        Membership::new(configs, nodes).ok_or(self.wrong())
     }
 
     /// Who belongs to a group, and the entry that says so.
-    pub fn stored_membership(&mut self) -> Result<StoredMembership, Undecodable> {
-        Ok(StoredMembership::new(self.log_id_option()?, self.membership()?))
+    pub fn members(&mut self) -> Result<Members, Undecodable> {
+        Ok(Members { at: self.at_option()?, membership: self.membership()? })
     }
 
     /// What is left.
@@ -140,27 +143,27 @@ pub trait Write: BufMut {
     where
         Self: Sized,
     {
-        self.put_u64_le(vote.leader_id.term);
-        self.put_u64_le(vote.leader_id.voted_for);
-        self.put_u8(u8::from(RaftVote::is_committed(vote)));
+        self.put_u64_le(vote.term);
+        self.put_u64_le(vote.node);
+        self.put_u8(u8::from(vote.is_elected));
     }
 
     /// The name of an entry.
-    fn put_log_id(&mut self, id: &LogId)
+    fn put_at(&mut self, at: At)
     where
         Self: Sized,
     {
-        self.put_u64_le(term_of(id));
-        self.put_u64_le(id.index);
+        self.put_u64_le(at.term);
+        self.put_u64_le(at.index);
     }
 
     /// The name of an entry, or none.
-    fn put_log_id_option(&mut self, id: Option<&LogId>)
+    fn put_at_option(&mut self, at: Option<At>)
     where
         Self: Sized,
     {
-        self.put_u8(u8::from(id.is_some()));
-        id.into_iter().for_each(|id| self.put_log_id(id));
+        self.put_u8(u8::from(at.is_some()));
+        at.into_iter().for_each(|at| self.put_at(at));
     }
 
     /// Who belongs to a group.
@@ -168,23 +171,23 @@ pub trait Write: BufMut {
     where
         Self: Sized,
     {
-        let configs = membership.get_joint_config();
+        let configs = membership.configs();
         self.put_u8(configs.len() as u8);
         for config in configs {
             self.put_u32_le(config.len() as u32);
             config.iter().for_each(|node| self.put_u64_le(*node));
         }
-        self.put_u32_le(membership.nodes().count() as u32);
-        membership.nodes().for_each(|(node, _)| self.put_u64_le(*node));
+        self.put_u32_le(membership.nodes().len() as u32);
+        membership.nodes().iter().for_each(|node| self.put_u64_le(*node));
     }
 
     /// Who belongs to a group, and the entry that says so.
-    fn put_stored_membership(&mut self, stored: &StoredMembership)
+    fn put_members(&mut self, members: &Members)
     where
         Self: Sized,
     {
-        self.put_log_id_option(stored.log_id().as_ref());
-        self.put_membership(stored.membership());
+        self.put_at_option(members.at);
+        self.put_membership(&members.membership);
     }
 
     /// What an entry carries; goes on to the end.
@@ -194,12 +197,12 @@ pub trait Write: BufMut {
     {
         match payload {
             Payload::Blank => self.put_u8(BLANK),
-            Payload::Normal(Command(bytes)) => {
-                self.put_u8(NORMAL);
+            Payload::Command(bytes) => {
+                self.put_u8(COMMAND);
                 self.put_slice(bytes);
             }
-            Payload::Membership(membership) => {
-                self.put_u8(MEMBERSHIP);
+            Payload::Members(membership) => {
+                self.put_u8(MEMBERS);
                 self.put_membership(membership);
             }
         }
@@ -210,7 +213,7 @@ impl Write for Vec<u8> {}
 
 /// What an entry carries, in bytes.
 pub fn encode_payload(payload: &Payload) -> Vec<u8> {
-    let length = if let Payload::Normal(Command(bytes)) = payload { bytes.len() } else { 0 };
+    let length = if let Payload::Command(bytes) = payload { bytes.len() } else { 0 };
     let mut bytes = Vec::with_capacity(length + 1);
     bytes.put_payload(payload);
     bytes
@@ -224,14 +227,14 @@ pub fn decode_entry(term: u64, index: u64, mut bytes: Bytes) -> Result<Entry, Un
     }
     let payload = match bytes.get_u8() {
         BLANK if bytes.is_empty() => Payload::Blank,
-        NORMAL => Payload::Normal(Command(bytes)),
-        MEMBERSHIP => {
+        COMMAND => Payload::Command(bytes),
+        MEMBERS => {
             let mut reader = Reader::new("membership of a Raft group", &bytes);
             let membership = reader.membership()?;
             reader.end()?;
-            Payload::Membership(membership)
+            Payload::Members(membership)
         }
         _ => return Err(wrong),
     };
-    Ok(Entry { log_id: log_id(term, index), payload })
+    Ok(Entry { at: At { term, index }, payload })
 }

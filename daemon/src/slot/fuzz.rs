@@ -14,12 +14,13 @@ use cairn_meta::index::{Error, Store};
 use cairn_meta::rows::{Batch, Machine, Rows};
 use cairn_placement::NodeId;
 use futures_util::future::LocalBoxFuture;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 
 use super::codec::decode_entry;
 use super::rest::Claim;
-use super::types::{Command, Entry, LogId, Membership, Payload, SnapshotMeta, StoredMembership, Vote, log_id};
-use super::wire::{Item, Question, Reply, SnapshotEnd, SnapshotPart, decode_batch, encode_batch};
+use super::types::{At, Covered, Entry, Members, Membership, Payload, Vote};
+use super::wire::{
+    Append, Candidacy, Item, Question, Reply, SnapshotEnd, SnapshotPart, Transfer, decode_batch, encode_batch,
+};
 use super::{Nobody, Options, Slots};
 use crate::lane::{Lane, Options as LaneOptions, Owner, Row};
 
@@ -43,6 +44,11 @@ impl Source<'_> {
         }
     }
 
+    /// A term or an index.
+    fn count(&mut self) -> u64 {
+        self.number().min(1 << 40)
+    }
+
     fn flag(&mut self) -> bool {
         self.byte() & 1 == 1
     }
@@ -52,16 +58,16 @@ impl Source<'_> {
     }
 
     fn vote(&mut self) -> Vote {
-        let (term, node) = (self.number(), self.number());
-        if self.flag() { Vote::new_committed(term, node) } else { Vote::new(term, node) }
+        let (term, node) = (self.count(), self.number());
+        Vote { term, node, is_elected: self.flag() }
     }
 
-    fn log_id(&mut self) -> LogId {
-        log_id(self.number(), self.number())
+    fn at(&mut self) -> At {
+        At { term: self.count(), index: self.count() }
     }
 
-    fn log_id_option(&mut self) -> Option<LogId> {
-        self.flag().then(|| self.log_id())
+    fn at_option(&mut self) -> Option<At> {
+        self.flag().then(|| self.at())
     }
 
     fn membership(&mut self) -> Membership {
@@ -76,45 +82,46 @@ impl Source<'_> {
     fn payload(&mut self) -> Payload {
         match self.byte() % 3 {
             0 => Payload::Blank,
-            1 => Payload::Normal(Command(self.bytes().into())),
-            _ => Payload::Membership(self.membership()),
+            1 => Payload::Command(self.bytes().into()),
+            _ => Payload::Members(self.membership()),
         }
     }
 
-    fn vote_request(&mut self) -> VoteRequest<super::Group> {
-        let mut request = VoteRequest::new(self.vote(), self.log_id_option());
-        request.leadership_transfer = self.flag();
-        request
+    fn members(&mut self) -> Members {
+        Members { at: self.at_option(), membership: self.membership() }
+    }
+
+    fn candidacy(&mut self) -> Candidacy {
+        Candidacy { vote: self.vote(), last: self.at_option(), is_transfer: self.flag() }
     }
 
     /// What a node that is well may ask.
     fn question(&mut self) -> Question {
         let mut question = self.any_question();
-        let (mut vote, term) = (Vote::new_committed(self.number(), self.number()), u64::from(self.byte()));
-        vote.leader_id.term = vote.leader_id.term.max(term);
+        let (mut vote, term) = (Vote::elected(self.count(), self.number()), u64::from(self.byte()));
+        vote.term = vote.term.max(term);
         match &mut question {
             Question::Append(append) => {
                 append.vote = vote;
-                append.prev_log_id = self.flag().then(|| log_id(term, self.number().min(1 << 40)));
-                let first = append.prev_log_id.map_or(0, |id| id.index + 1);
+                append.before = self.flag().then(|| At { term, index: self.count() });
+                let first = append.before.map_or(0, |at| at.index + 1);
                 for (index, entry) in (first..).zip(&mut append.entries) {
-                    entry.log_id = log_id(term, index);
+                    entry.at = At { term, index };
                 }
             }
-            Question::Vote(request) | Question::PreVote(request) => {
-                request.vote = Vote::new(vote.leader_id.term, vote.leader_id.voted_for);
+            Question::Vote(candidacy) | Question::PreVote(candidacy) => {
+                candidacy.vote = Vote { is_elected: false, ..vote };
             }
             Question::Transfer(_) => {}
             Question::Snapshot(part) => part.vote = vote,
             Question::Rest(claim) => {
-                (claim.vote, claim.last) = (vote, log_id(term, claim.last.index));
+                (claim.vote, claim.last) = (vote, At { term, index: claim.last.index });
             }
-            Question::Install(SnapshotEnd { vote: theirs, meta, .. }) => {
+            Question::Install(SnapshotEnd { vote: theirs, covered, .. }) => {
                 *theirs = vote;
-                let members = meta.last_membership.membership().clone();
-                let known = meta.last_log_id.map(|_| log_id(term, 1));
-                meta.last_log_id = known.map(|id| log_id(term, id.index + u64::from(self.byte())));
-                meta.last_membership = StoredMembership::new(known, members);
+                let known = covered.last.map(|_| At { term, index: 1 });
+                covered.last = known.map(|at| At { term, index: at.index + u64::from(self.byte()) });
+                covered.members.at = known;
             }
         }
         question
@@ -123,14 +130,14 @@ impl Source<'_> {
     fn any_question(&mut self) -> Question {
         match self.byte() % 7 {
             0 => {
-                let (vote, prev_log_id, leader_commit) = (self.vote(), self.log_id_option(), self.log_id_option());
-                let entry = |source: &mut Self| Entry { log_id: source.log_id(), payload: source.payload() };
+                let (vote, before, committed) = (self.vote(), self.at_option(), self.at_option());
+                let entry = |source: &mut Self| Entry { at: source.at(), payload: source.payload() };
                 let entries = (0..self.byte() % 4).map(|_| entry(self)).collect();
-                Question::Append(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+                Question::Append(Append { vote, before, entries, committed })
             }
-            1 => Question::Vote(self.vote_request()),
-            2 => Question::PreVote(self.vote_request()),
-            3 => Question::Transfer(TransferLeaderRequest::new(self.vote(), self.number(), self.log_id_option())),
+            1 => Question::Vote(self.candidacy()),
+            2 => Question::PreVote(self.candidacy()),
+            3 => Question::Transfer(Transfer { vote: self.vote(), to: self.number(), last: self.at_option() }),
             4 => {
                 let (vote, session, part) = (self.vote(), self.number(), u32::from(self.byte()));
                 let row =
@@ -138,31 +145,26 @@ impl Source<'_> {
                 let rows = (0..self.byte() % 4).map(|_| row(self)).collect();
                 Question::Snapshot(SnapshotPart { vote, session, part, rows })
             }
-            5 => Question::Rest(Claim { vote: self.vote(), last: self.log_id() }),
+            5 => Question::Rest(Claim { vote: self.vote(), last: self.at() }),
             _ => {
                 let (vote, session, parts) = (self.vote(), self.number(), u32::from(self.byte()));
-                let last_membership = StoredMembership::new(self.log_id_option(), self.membership());
-                let meta = SnapshotMeta { last_log_id: self.log_id_option(), last_membership };
-                Question::Install(SnapshotEnd { vote, session, parts, meta })
+                let covered = Covered { last: self.at_option(), members: self.members() };
+                Question::Install(SnapshotEnd { vote, session, parts, covered })
             }
         }
     }
 
     fn reply(&mut self) -> Reply {
-        match self.byte() % 11 {
-            0 => Reply::Append(AppendEntriesResponse::Success),
-            1 => Reply::Append(AppendEntriesResponse::PartialSuccess(self.log_id_option())),
-            2 => Reply::Append(AppendEntriesResponse::Conflict),
-            3 => Reply::Append(AppendEntriesResponse::HigherVote(self.vote())),
-            4 => {
-                let (vote, vote_granted) = (self.vote(), self.flag());
-                Reply::Vote(VoteResponse { vote, vote_granted, last_log_id: self.log_id_option() })
-            }
-            5 => Reply::Transferring,
-            6 => Reply::Staged,
-            7 => Reply::Installed(self.vote()),
-            8 => Reply::Resting,
-            9 => Reply::Awake,
+        match self.byte() % 10 {
+            0 => Reply::Appended,
+            1 => Reply::Conflict,
+            2 => Reply::Higher(self.vote()),
+            3 => Reply::Voted { vote: self.vote(), is_granted: self.flag(), last: self.at_option() },
+            4 => Reply::Transferring,
+            5 => Reply::Staged,
+            6 => Reply::Installed(self.vote()),
+            7 => Reply::Resting,
+            8 => Reply::Awake,
             _ => Reply::Unable("reason".repeat(usize::from(self.byte()))),
         }
     }
@@ -176,14 +178,7 @@ impl Source<'_> {
 
 fn assert_same(said: &Question, heard: &Question) {
     match (said, heard) {
-        (Question::Append(said), Question::Append(heard)) => {
-            let rest = |it: &AppendEntriesRequest<super::Group>| (it.vote, it.prev_log_id, it.leader_commit);
-            assert_eq!(rest(said), rest(heard));
-            assert_eq!(said.entries.len(), heard.entries.len());
-            for (said, heard) in said.entries.iter().zip(&heard.entries) {
-                assert_eq!((&said.log_id, &said.payload), (&heard.log_id, &heard.payload));
-            }
-        }
+        (Question::Append(said), Question::Append(heard)) => assert_eq!(said, heard),
         (Question::Vote(said), Question::Vote(heard)) | (Question::PreVote(said), Question::PreVote(heard)) => {
             assert_eq!(said, heard);
         }
@@ -194,7 +189,7 @@ fn assert_same(said: &Question, heard: &Question) {
         }
         (Question::Install(said), Question::Install(heard)) => {
             assert_eq!((said.vote, said.session, said.parts), (heard.vote, heard.session, heard.parts));
-            assert_eq!(said.meta, heard.meta);
+            assert_eq!(said.covered, heard.covered);
         }
         (Question::Rest(said), Question::Rest(heard)) => assert_eq!(said, heard),
         _ => panic!("another kind of question"),
@@ -268,32 +263,25 @@ fn no_bytes_between_groups_panic_or_take_what_they_claim() {
     );
     // A million entries, members or bytes are claimed, and none is there.
     let claim = |head: &[u8]| Bytes::from([head, &1_000_000_u32.to_le_bytes()[..]].concat());
-    let append = Question::Append(AppendEntriesRequest {
-        vote: Vote::new(1, 1),
-        prev_log_id: None,
-        entries: Vec::new(),
-        leader_commit: None,
-    });
+    let append = Question::Append(Append { vote: Vote::new(1, 1), before: None, entries: Vec::new(), committed: None });
     let append = append.encode();
     assert!(Question::decode(&claim(&append[..append.len() - 4])).is_err());
     assert!(decode_entry(1, 1, claim(&[2, 1])).is_err());
     assert!(decode_batch(8, &claim(&[&encode_batch(7, 8, &[])[..], &[0; 13]].concat())).is_err());
 }
 
-/// What is well formed but nobody who is well would say: openraft would panic, and the group be gone.
+/// What is well formed but nobody who is well would say.
 #[test]
 fn impossible_questions_are_refused_and_the_slot_goes_on() {
-    let id = |term, index| log_id(term, index);
-    let entry = |term, index| Entry { log_id: id(term, index), payload: Payload::Blank };
-    let append = |vote, prev_log_id, entries| {
-        Question::Append(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: None })
+    let id = |term, index| At { term, index };
+    let entry = |term, index| Entry { at: id(term, index), payload: Payload::Blank };
+    let append = |vote, before, entries| Question::Append(Append { vote, before, entries, committed: None });
+    let install = |vote, last, at| {
+        let members = Members { at, membership: Membership::default() };
+        Question::Install(SnapshotEnd { vote, session: 1, parts: 0, covered: Covered { last, members } })
     };
-    let install = |vote, last_log_id, member| {
-        let last_membership = StoredMembership::new(member, Membership::default());
-        let meta = SnapshotMeta { last_log_id, last_membership };
-        Question::Install(SnapshotEnd { vote, session: 1, parts: 0, meta })
-    };
-    let leader = Vote::new_committed(9, 7);
+    let stands = |vote| Candidacy { vote, last: None, is_transfer: false };
+    let leader = Vote::elected(9, 7);
     let questions = [
         append(Vote::new(9, 7), None, vec![]),
         append(leader, None, vec![entry(9, 5)]),
@@ -301,8 +289,9 @@ fn impossible_questions_are_refused_and_the_slot_goes_on() {
         append(leader, Some(id(9, 4)), vec![entry(8, 5)]),
         append(leader, Some(id(9, u64::MAX)), vec![entry(9, 0)]),
         append(leader, Some(id(10, 4)), vec![]),
-        Question::Vote(VoteRequest::new(leader, None)),
-        Question::PreVote(VoteRequest::new(leader, None)),
+        Question::Vote(stands(leader)),
+        Question::PreVote(stands(leader)),
+        append(leader, Some(id(9, u64::MAX)), vec![]),
         install(Vote::new(9, 7), None, None),
         install(leader, Some(id(10, 4)), None),
         install(leader, Some(id(9, 4)), Some(id(9, 5))),
@@ -328,7 +317,8 @@ fn impossible_questions_are_refused_and_the_slot_goes_on() {
     });
 }
 
-struct Keeps;
+/// One row, which says what was put last.
+pub struct Keeps;
 
 impl Machine for Keeps {
     fn apply(&self, rows: &mut Batch<'_>, _: u64, command: &[u8]) -> Result<Vec<u8>, Error> {
@@ -344,15 +334,21 @@ impl Machine for Keeps {
 
 /// A node with one slot that it alone belongs to.
 async fn alone() -> (Lane, Slots) {
+    let lane = open_lane().await;
+    let slots = Slots::new(NodeId(8), Rc::new(Nobody), Options::default()).expect("fine options");
+    slots.open(3, &lane, Rc::new(Keeps)).await.expect("it opens");
+    slots.create(3, &[NodeId(8)].into()).await.expect("it begins");
+    (lane, slots)
+}
+
+/// A new lane.
+pub async fn open_lane() -> Lane {
     let dir = Dir::create("/disk/lane").await.expect("a directory");
     Lane::create(&dir, Owner::default(), 0, 256 << 10).await.expect("a lane");
     let options = LaneOptions { partitions: 4, ballast: 0, ..LaneOptions::default() };
     let log = cairn_io::log::Options { keep_free: 0, ahead: 1, reserve: 1, segments_max: 16, ..options.log };
     let (lane, _) = Lane::open(&dir, Store::memory(), LaneOptions { log, ..options }).await.expect("it opens");
-    let slots = Slots::new(NodeId(8), Rc::new(Nobody), Options::default()).expect("fine options");
-    slots.open(3, &lane, Rc::new(Keeps)).await.expect("it opens");
-    slots.create(3, &[NodeId(8)].into()).await.expect("it begins");
-    (lane, slots)
+    lane
 }
 
 async fn propose(slots: &Slots, word: &'static [u8]) -> Vec<u8> {
@@ -406,7 +402,8 @@ fn a_node_answers_hostile_batches_with_errors() {
     );
 }
 
-fn in_a_world(program: impl FnOnce() -> LocalBoxFuture<'static, ()> + 'static) {
+/// Runs a program on a simulated node.
+pub fn in_a_world(program: impl FnOnce() -> LocalBoxFuture<'static, ()> + 'static) {
     let mut world = World::new(0, WorldConfig::default());
     let (program, is_done) = (Rc::new(RefCell::new(Some(program))), Rc::new(Cell::new(false)));
     let flag = is_done.clone();

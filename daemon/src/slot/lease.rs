@@ -12,28 +12,16 @@
 //! | a follower's group is moved to another disk | the same |
 //! | a leader hands over, because it was told to or is to leave the group | it reads so no more in this term, whether it succeeds or not |
 //! | a leader stands still | the clock is looked at and the rows are read without anything in between |
-//! | members change | openraft counts a majority of the old and of the new ones |
+//! | members change | a majority of the old and of the new ones is counted |
 //! | a machine is suspended with its clock, others go on | it does break it: `cluster.reads` must be `majority` there |
 
 use std::cell::Cell;
-use std::rc::{Rc, Weak};
-use std::sync::Arc;
 
-use cairn_io::task::{Class, spawn};
 use cairn_io::time::{self, Duration, Instant};
-use openraft::async_runtime::WatchReceiver;
-use openraft::raft::VoteRequest;
-use openraft::{Config, ServerState};
 
-use super::rest::leads_alone;
-use super::types::{Group, Vote};
-use super::{Options, Running, Slot, SlotError};
-
-/// How a group is run: at once, or first without standing for election.
-pub struct Configs {
-    usual: Arc<Config>,
-    waiting: Arc<Config>,
-}
+use super::group::Slot;
+use super::types::Vote;
+use super::{Options, SlotError};
 
 /// What a group's reads by lease depend on.
 pub struct Lease {
@@ -45,51 +33,25 @@ pub struct Lease {
     handed: Cell<Option<Vote>>,
 }
 
-impl Configs {
-    pub fn new(config: Config) -> Self {
-        let waiting = Config { enable_elect: false, ..config.clone() };
-        Self { usual: Arc::new(config), waiting: Arc::new(waiting) }
-    }
-
-    /// For a group that was here before, or wasn't.
-    pub fn of(&self, was_here: bool) -> Arc<Config> {
-        if was_here { self.waiting.clone() } else { self.usual.clone() }
-    }
-}
-
 impl Lease {
     /// Of a group that begins now, and perhaps was here before.
-    pub fn begin(options: &Options, was_here: bool) -> Rc<Self> {
+    pub fn begin(options: &Options, was_here: bool) -> Self {
         let followers = options.election.1;
-        Rc::new(Self {
+        Self {
             lasts: options.has_lease_reads.then(|| followers * 3 / 4),
             waits: Cell::new(was_here.then(|| time::now() + followers)),
             handed: Cell::default(),
-        })
-    }
-
-    /// Lets the group stand for election when it has waited.
-    pub fn wait(self: &Rc<Self>, raft: &Running) {
-        let Some(until) = self.waits.get() else { return };
-        let (raft, this): (Running, Weak<Self>) = (raft.clone(), Rc::downgrade(self));
-        spawn(Class::Foreground, async move {
-            time::sleep_until(until).await;
-            if let Some(this) = this.upgrade() {
-                this.end_waiting(&raft);
-            }
-        })
-        .detach();
+        }
     }
 
     /// There is nobody else whom this node could have heard.
-    pub fn end_waiting(&self, raft: &Running) {
+    pub fn end_waiting(&self) {
         self.waits.set(None);
-        raft.runtime_config().elect(true);
     }
 
     /// Whether this node doesn't vote yet. A vote for whom the leader itself wants in its place harms nobody.
-    pub fn refuses(&self, request: &VoteRequest<Group>) -> bool {
-        self.waits.get().is_some() && !request.leadership_transfer
+    pub fn is_waiting(&self) -> bool {
+        self.waits.get().is_some_and(|until| time::now() < until)
     }
 
     /// The leader that has this vote hands over.
@@ -100,28 +62,23 @@ impl Lease {
 
 impl Slot {
     /// Whether nobody else can have answered anything by now, and all that was answered is applied here: this node leads, alone
-    /// or by a lease, and has applied the entry that begins its term, which stands behind all that was answered for before.
-    /// Whoever joins is known here long before they can be elected.
-    pub(super) fn has_all(&self) -> Result<bool, SlotError> {
+    /// or by a lease, and has applied the entry that begins its term, which stands behind all that was answered for before, and
+    /// all that it answered since. Whoever joins is known here long before they can be elected.
+    pub fn has_all(&self) -> Result<bool, SlotError> {
         let Some(term) = self.term_alone().or_else(|| self.term_by_lease()) else { return Ok(false) };
-        let applied = self.machine.applied().map_err(|error| SlotError::Stopped(error.to_string()))?;
-        Ok(applied.is_some_and(|applied| applied.term == term))
+        Ok(self.last_applied()?.is_some_and(|applied| applied.term == term))
     }
 
     fn term_alone(&self) -> Option<u64> {
-        let now = self.raft.server_metrics();
-        let now = now.borrow_watched();
-        leads_alone(&now).then_some(now.vote.leader_id.term)
+        let raft = self.raft.borrow();
+        raft.leads_alone().then_some(raft.vote.term)
     }
 
     fn term_by_lease(&self) -> Option<u64> {
         let lasts = self.lease.lasts?;
-        let now = self.raft.metrics();
-        let now = now.borrow_watched();
-        let is_voter = now.membership_config.membership().voter_ids().any(|node| node == now.id);
-        let is_handing_over = !is_voter || self.lease.handed.get() == Some(now.vote);
-        let is_leading = now.state == ServerState::Leader && !is_handing_over;
-        let acked = now.last_quorum_acked.filter(|_| is_leading)?;
-        (acked.elapsed() < lasts).then_some(now.vote.leader_id.term)
+        let raft = self.raft.borrow();
+        let is_handing_over = !raft.membership().is_voter(self.me) || self.lease.handed.get() == Some(raft.vote);
+        let acked = raft.quorum_acked(time::now()).filter(|_| !is_handing_over)?;
+        (acked.elapsed() < lasts).then_some(raft.vote.term)
     }
 }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use cairn_io::time::{self, Duration};
 
-use super::{Slot, SlotError, Slots};
+use super::group::Slot;
+use super::{SlotError, Slots};
 
 /// How often it is looked whether somebody still has the group.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -26,13 +27,14 @@ impl Slots {
         let here = self.slot(slot)?;
         self.hand_over_these(std::slice::from_ref(&here), HAND_OVER_WITHIN).await;
         here.is_leaving.set(true);
-        self.0.groups.borrow_mut().remove(&slot);
         // What is proposed by now can be answered for.
-        let _ = until(self.0.options.propose_limit, || Rc::strong_count(&here) == 1).await;
-        here.log.close();
-        let _ = here.raft.shutdown().await;
-        let landed = time::timeout(END_WITHIN, here.log.all_landed()).await.is_ok();
-        if landed && until(END_WITHIN, || here.is_unused()).await {
+        let _ = until(self.0.options.propose_limit, || here.proposals.get() == 0).await;
+        let is_still = until(END_WITHIN, || here.is_still()).await;
+        here.close();
+        let has_landed = time::timeout(END_WITHIN, here.log.all_landed()).await.is_ok();
+        self.0.forget(slot);
+        // Whoever still has it hears that it has ended.
+        if is_still && has_landed && until(END_WITHIN, || Rc::strong_count(&here) == 1).await {
             return Ok(());
         }
         Err(SlotError::Stopped(
@@ -42,8 +44,9 @@ impl Slots {
 }
 
 impl Slot {
-    fn is_unused(&self) -> bool {
-        self.machine.is_alone()
+    /// Whether nothing is being applied or written for it but entries.
+    fn is_still(&self) -> bool {
+        !self.runs.is_applying.get() && !self.runs.is_keeping.get() && self.turn.try_lock().is_some()
     }
 }
 

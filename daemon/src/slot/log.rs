@@ -1,34 +1,28 @@
 //! A slot's Raft log: records of the lane's log, and a piece of its end in memory.
 //!
-//! An entry has its place in the lane's log when `append` returns; whoever waits for it hears when a sync covers it. Until
-//! then it is read from memory, and afterwards for as long as there is room. All groups of a lane share its batches
-//! and syncs.
+//! An entry is *pushed*, in order and at once; then it is submitted to the lane's log, at once where there is room, else by a task;
+//! then it lands, which means that a sync covers it. Until it has landed it is read from memory, and afterwards for as long as
+//! there is room there. All groups of a lane share its batches and syncs.
 //!
-//! Invariants: a vote is durable before it is answered; entries are truncated or purged only when none of them is on
-//! its way any more, so that none turns up later. What was committed is not kept: after a restart a node serves a read
-//! only when a leader of a term begun since has said how far the log is committed, see [`super::Slots::barrier`] and
-//! [`super::Slots::read_own`].
+//! Invariants: a vote is durable before it is answered; entries are truncated or purged only when none of them is on its way any
+//! more, so that none turns up later. What was committed is not kept: after a restart a node serves a read only when a leader of
+//! a term begun since has said how far the log is committed, see [`super::Slots::barrier`] and [`super::Slots::read_own`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_io::Bell;
-use cairn_io::task::{Class, spawn};
-use openraft::entry::RaftEntry;
-use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
+use futures_util::FutureExt;
 use tracing::warn;
 
 use super::codec::{Reader, Undecodable, Write, decode_entry, encode_payload};
-use super::types::{Entry, Group, LogId, Payload, Vote, log_id, term_of};
+use super::types::{At, Entry, Payload, Vote};
 use crate::lane::{Lane, LaneError, until_room};
 
-/// Entries that are kept in memory when they are durable: bytes and number.
+/// Entries that are kept in memory when they have landed: bytes and number.
 const CACHE_BYTES: usize = 256 << 10;
 const CACHE_ENTRIES: usize = 1024;
 /// An entry counts for so much more than its command.
@@ -45,8 +39,6 @@ struct Inner {
     slot: u32,
     ends: RefCell<Ends>,
     recent: RefCell<Recent>,
-    /// Appends that are on their way.
-    under_way: Cell<usize>,
     /// Whether nobody waits for room any more.
     is_closing: Cell<bool>,
     landed: Bell,
@@ -56,8 +48,8 @@ struct Inner {
 #[derive(Clone, Debug, Default)]
 struct Ends {
     vote: Option<Vote>,
-    purged: Option<LogId>,
-    last: Option<LogId>,
+    purged: Option<At>,
+    last: Option<At>,
 }
 
 /// The last entries of the log, without a gap.
@@ -65,15 +57,16 @@ struct Ends {
 struct Recent {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Entries up to here are in the lane's index.
-    durable: u64,
-    /// Counts truncations: what lands later doesn't speak of the entries that are here now.
-    truncations: u64,
+    /// Entries before this one have landed.
+    landed: u64,
+    /// Entries before this one are submitted.
+    submitted: u64,
 }
 
 impl Recent {
-    fn first(&self) -> Option<u64> {
-        self.entries.front().map(RaftEntry::index)
+    fn get(&self, index: u64) -> Option<&Entry> {
+        let first = self.entries.front()?.at.index;
+        self.entries.get(index.checked_sub(first)? as usize)
     }
 
     fn push(&mut self, entry: Entry) {
@@ -88,48 +81,37 @@ impl Recent {
     /// Forgets what can be read from disk and there is no room for.
     fn shrink(&mut self) {
         while self.bytes > CACHE_BYTES || self.entries.len() > CACHE_ENTRIES {
-            let durable = self.durable;
-            let Some(entry) = self.entries.pop_front_if(|entry| entry.log_id.index <= durable) else { return };
+            let landed = self.landed;
+            let Some(entry) = self.entries.pop_front_if(|entry| entry.at.index < landed) else { return };
             self.pop(Some(&entry));
         }
-    }
-
-    /// Copies the entries from `from` on, for as long as `bytes` allow; false if they begin behind it.
-    fn copy(&self, from: u64, to: u64, bytes: usize, taken: &mut usize, found: &mut Vec<Entry>) -> bool {
-        let Some(begin) = self.first().and_then(|first| from.checked_sub(first)) else { return false };
-        for entry in self.entries.iter().skip(begin as usize).take((to - from) as usize) {
-            if *taken >= bytes && !found.is_empty() {
-                break;
-            }
-            *taken += weight(entry);
-            found.push(entry.clone());
-        }
-        true
     }
 
     fn truncate(&mut self, from: u64) {
-        while let Some(entry) = self.entries.pop_back_if(|entry| entry.log_id.index >= from) {
+        while let Some(entry) = self.entries.pop_back_if(|entry| entry.at.index >= from) {
             self.pop(Some(&entry));
         }
-        self.durable = self.durable.min(from.saturating_sub(1));
-        self.truncations += 1;
+        self.landed = self.landed.min(from);
+        self.submitted = self.submitted.min(from);
     }
 
     fn purge(&mut self, upto: u64) {
-        while let Some(entry) = self.entries.pop_front_if(|entry| entry.log_id.index <= upto) {
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.at.index <= upto) {
             self.pop(Some(&entry));
         }
+        self.landed = self.landed.max(upto + 1);
+        self.submitted = self.submitted.max(upto + 1);
         self.entries.shrink_to(CACHE_ENTRIES.min(self.entries.len() * 2));
     }
 }
 
 fn weight(entry: &Entry) -> usize {
-    ENTRY_BYTES + if let Payload::Normal(command) = &entry.payload { command.0.len() } else { 0 }
+    ENTRY_BYTES + if let Payload::Command(command) = &entry.payload { command.len() } else { 0 }
 }
 
-/// The first entry that the log may have once it is purged up to here.
-fn first_kept(purged: Option<&LogId>) -> u64 {
-    purged.map_or(0, |purged| purged.index + 1)
+/// The entry behind this one.
+pub fn behind(at: Option<At>) -> u64 {
+    at.map_or(0, |at| at.index + 1)
 }
 
 impl SlotLog {
@@ -155,7 +137,7 @@ impl SlotLog {
         if let Some((_, state)) = lane.raft_state(slot)? {
             ends = Ends::decode(&state).map_err(io::Error::other)?;
         }
-        let last = lane.raft_ends(slot)?.map(|[_, (term, index)]| log_id(term, index));
+        let last = lane.raft_ends(slot)?.map(|[_, (term, index)]| At { term, index });
         ends.last = last.max(ends.purged);
         let applied = lane.slot_applied(slot)?.map_or(0, |at| at.index);
         if let Some(purged) = ends.purged.filter(|purged| purged.index > applied) {
@@ -166,13 +148,12 @@ impl SlotLog {
             );
             return Err(io::Error::other(message).into());
         }
-        let durable = ends.last.map_or(0, |last| last.index);
+        let end = behind(ends.last);
         Ok(Self(Rc::new(Inner {
             lane: lane.clone(),
             slot,
             ends: RefCell::new(ends),
-            recent: RefCell::new(Recent { durable, ..Recent::default() }),
-            under_way: Cell::new(0),
+            recent: RefCell::new(Recent { landed: end, submitted: end, ..Recent::default() }),
             is_closing: Cell::new(false),
             landed: Bell::default(),
         })))
@@ -183,11 +164,11 @@ impl SlotLog {
     /// # Errors
     /// If the lane takes no writes.
     pub async fn begin(&self) -> io::Result<()> {
-        let Inner { lane, slot, .. } = &*self.0;
+        let Inner { lane, slot, ends, .. } = &*self.0;
         if lane.raft_state(*slot).map_err(io_error)?.is_some() {
             return Ok(());
         }
-        let ends = self.0.ends.borrow().clone();
+        let ends = ends.borrow().clone();
         self.save(ends).await
     }
 
@@ -197,37 +178,88 @@ impl SlotLog {
         ends.vote.is_none() && ends.last.is_none()
     }
 
+    /// Whom this node has voted for.
+    pub fn vote(&self) -> Vote {
+        self.0.ends.borrow().vote.unwrap_or_default()
+    }
+
+    /// The last entry that was given up.
+    pub fn purged(&self) -> Option<At> {
+        self.0.ends.borrow().purged
+    }
+
     /// The last entry.
-    pub fn last(&self) -> Option<LogId> {
+    pub fn last(&self) -> Option<At> {
         self.0.ends.borrow().last
     }
 
-    /// Whether this entry is durable here.
+    /// The index of the next entry.
+    pub fn end(&self) -> u64 {
+        behind(self.last())
+    }
+
+    /// The index of the first entry that may be there.
+    pub fn begins(&self) -> u64 {
+        behind(self.purged())
+    }
+
+    /// The name of an entry that is there, or is the last that was given up.
+    ///
+    /// # Errors
+    /// If the index can't be read.
+    pub fn at(&self, index: u64) -> Result<Option<At>, LaneError> {
+        let (purged, last) = (self.purged(), self.last());
+        if purged.is_some_and(|purged| purged.index >= index) {
+            return Ok(purged.filter(|purged| purged.index == index));
+        }
+        if last.is_none_or(|last| last.index <= index) {
+            return Ok(last.filter(|last| last.index == index));
+        }
+        if let Some(entry) = self.0.recent.borrow().get(index) {
+            return Ok(Some(entry.at));
+        }
+        Ok(self.0.lane.raft_term(self.0.slot, index)?.map(|term| At { term, index }))
+    }
+
+    /// Entries before this one have landed.
+    pub fn landed_to(&self) -> u64 {
+        self.0.recent.borrow().landed
+    }
+
+    /// Whether this entry has landed.
     pub fn is_durable(&self, index: u64) -> bool {
-        self.0.recent.borrow().durable >= index
+        index < self.landed_to()
     }
 
-    /// Waits until this entry is durable here. If it never is, because the lane is poisoned, it waits for ever.
-    pub async fn landed(&self, index: u64) {
+    /// Waits until this entry has landed; false if the group ends before.
+    pub async fn landed(&self, index: u64) -> bool {
         while !self.is_durable(index) {
+            if self.0.is_closing.get() {
+                return false;
+            }
             self.0.landed.rung().await;
         }
+        true
     }
 
-    /// Waits until no append is on its way.
+    /// Waits until no entry is on its way: all have landed, or nobody brings them on their way any more.
     pub async fn all_landed(&self) {
-        while self.0.under_way.get() > 0 {
+        loop {
+            let end = if self.0.is_closing.get() { self.0.recent.borrow().submitted } else { self.end() };
+            if self.landed_to() >= end {
+                return;
+            }
             self.0.landed.rung().await;
         }
     }
 
-    /// From now on nobody waits for room: the group is to end, and what it couldn't write fails.
+    /// From now on nobody waits for room: the group is to end, and what isn't submitted never is.
     pub fn close(&self) {
         self.0.is_closing.set(true);
+        self.0.landed.ring();
     }
 
-    /// Does something that must be done, again and again until there is room for it: openraft would end a group for ever that
-    /// can't write.
+    /// Does something that must be done, again and again until there is room for it: a group that couldn't write would end.
     async fn with_room<T>(&self, attempt: impl AsyncFnMut() -> Result<T, LaneError>) -> io::Result<T> {
         let mut has_warned = false;
         let waits = |error: &LaneError| {
@@ -243,7 +275,7 @@ impl SlotLog {
     /// Writes what isn't an entry; durable when this returns.
     async fn save(&self, ends: Ends) -> io::Result<()> {
         let Inner { lane, slot, .. } = &*self.0;
-        let (first, state) = (first_kept(ends.purged.as_ref()), ends.encode());
+        let (first, state) = (behind(ends.purged), ends.encode());
         self.with_room(async || lane.set_raft_state(*slot, first, &state).await).await?;
         let mut here = self.0.ends.borrow_mut();
         // Entries may have come meanwhile.
@@ -251,164 +283,143 @@ impl SlotLog {
         Ok(())
     }
 
-    /// Entries from `from` up to `to`, exclusive, as many as are there without a gap and `bytes` allow, but one at least.
-    async fn read(&self, from: u64, to: u64, bytes: usize) -> io::Result<Vec<Entry>> {
-        let from = from.max(first_kept(self.0.ends.borrow().purged.as_ref()));
-        let to = to.min(self.last().map_or(0, |last| last.index + 1));
-        let (mut found, mut taken) = (Vec::new(), 0);
-        let mut next = from;
-        while next < to && (taken < bytes || found.is_empty()) {
-            if self.0.recent.borrow().copy(next, to, bytes, &mut taken, &mut found) {
+    /// Votes; durable when this returns.
+    ///
+    /// # Errors
+    /// If the lane takes no writes.
+    pub async fn save_vote(&self, vote: Vote) -> io::Result<()> {
+        let ends = Ends { vote: Some(vote), ..self.0.ends.borrow().clone() };
+        self.save(ends).await
+    }
+
+    /// Puts the next entry behind the last.
+    pub fn push(&self, entry: Entry) {
+        self.0.ends.borrow_mut().last = Some(entry.at);
+        self.0.recent.borrow_mut().push(entry);
+    }
+
+    /// The next entry to be submitted, as the lane takes it.
+    fn next_to_submit(&self) -> Option<(At, Bytes)> {
+        let recent = self.0.recent.borrow();
+        recent.get(recent.submitted).map(|entry| (entry.at, encode_payload(&entry.payload).into()))
+    }
+
+    fn is_submitted(&self, at: At) {
+        self.0.recent.borrow_mut().submitted = at.index + 1;
+    }
+
+    /// Submits what was pushed, if there is room for it at once; false if somebody must [`SlotLog::submit`].
+    pub fn submit_now(&self) -> bool {
+        while let Some((at, bytes)) = self.next_to_submit() {
+            match self.0.lane.submit_raft(self.0.slot, at, bytes).now_or_never() {
+                Some(Ok(())) => self.is_submitted(at),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Submits what was pushed, and waits for room as long as it takes. Nobody else may meanwhile.
+    ///
+    /// # Errors
+    /// If the lane takes no writes.
+    pub async fn submit(&self) -> io::Result<()> {
+        while let Some((at, bytes)) = self.next_to_submit() {
+            self.with_room(async || self.0.lane.submit_raft(self.0.slot, at, bytes.clone()).await).await?;
+            self.is_submitted(at);
+        }
+        Ok(())
+    }
+
+    /// This entry has landed, and so have all before it.
+    pub fn has_landed(&self, at: At) {
+        let mut recent = self.0.recent.borrow_mut();
+        // Compaction writes old ones again.
+        if at.index >= recent.landed && at.index < recent.submitted {
+            recent.landed = at.index + 1;
+            recent.shrink();
+            self.0.landed.ring();
+        }
+    }
+
+    /// Keeps no entry in memory that has landed and is before this one: nobody will ask for it soon.
+    pub fn forget(&self, before: u64) {
+        let mut recent = self.0.recent.borrow_mut();
+        let before = before.min(recent.landed);
+        while let Some(entry) = recent.entries.pop_front_if(|entry| entry.at.index < before) {
+            recent.pop(Some(&entry));
+        }
+        recent.entries.shrink_to_fit();
+    }
+
+    /// An entry, if it is in memory.
+    pub fn recent(&self, index: u64) -> Option<Entry> {
+        self.0.recent.borrow().get(index).cloned()
+    }
+
+    /// Entries from `from` up to `to`, exclusive, as many as are there without a gap and [`READ_BYTES`] allow, but one at least.
+    /// Nothing if the first has been given up.
+    ///
+    /// # Errors
+    /// If one is bad or the disk fails.
+    pub async fn read(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for index in from..to.min(self.end()) {
+            if bytes >= READ_BYTES {
                 break;
             }
-            let (term, index, payload) = match self.read_one(next).await? {
-                Some(read) => read,
-                // The log may begin behind what was asked for.
-                None if found.is_empty() && self.first()?.is_some_and(|first| first > next) => {
-                    next = self.first()?.unwrap_or(to);
-                    continue;
-                }
-                // Purged or truncated meanwhile.
-                None => break,
+            let entry = match self.recent(index) {
+                Some(entry) => entry,
+                None => match self.read_one(index).await? {
+                    Some(entry) => entry,
+                    // Given up or cut off meanwhile.
+                    None => break,
+                },
             };
-            let entry = decode_entry(term, index, payload).map_err(io::Error::other)?;
-            taken += weight(&entry);
+            bytes += weight(&entry);
             found.push(entry);
-            next += 1;
         }
         Ok(found)
     }
 
-    /// The first entry that is there.
-    fn first(&self) -> io::Result<Option<u64>> {
-        let ends = self.0.lane.raft_ends(self.0.slot).map_err(io_error)?;
-        let recent = self.0.recent.borrow().first();
-        Ok(ends.map(|[(_, first), _]| first).into_iter().chain(recent).min())
-    }
-
-    async fn read_one(&self, index: u64) -> io::Result<Option<(u64, u64, Bytes)>> {
+    async fn read_one(&self, index: u64) -> io::Result<Option<Entry>> {
+        if index < self.begins() {
+            return Ok(None);
+        }
         let read = self.0.lane.read_raft(self.0.slot, index..=index).await.map_err(io_error)?;
-        Ok(read.into_iter().next())
-    }
-}
-
-/// Says that an append isn't on its way any more, however it ended.
-struct UnderWay(Rc<Inner>);
-
-impl UnderWay {
-    fn new(inner: &Rc<Inner>) -> Self {
-        inner.under_way.set(inner.under_way.get() + 1);
-        Self(inner.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.under_way.set(self.0.under_way.get() - 1);
-        self.0.landed.ring();
-    }
-}
-
-impl RaftLogStorage<Group> for SlotLog {
-    type LogReader = Self;
-
-    async fn get_log_state(&mut self) -> Result<LogState<Group>, io::Error> {
-        let ends = self.0.ends.borrow();
-        Ok(LogState { last_purged_log_id: ends.purged, last_log_id: ends.last })
+        let entry = read.into_iter().next().map(|(term, index, payload)| decode_entry(term, index, payload));
+        entry.transpose().map_err(io::Error::other)
     }
 
-    async fn get_log_reader(&mut self) -> Self {
-        self.clone()
-    }
-
-    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let ends = Ends { vote: Some(*vote), ..self.0.ends.borrow().clone() };
-        self.save(ends).await
-    }
-
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Group>) -> Result<(), io::Error>
-    where
-        I: IntoIterator<Item = Entry> + OptionalSend,
-        I::IntoIter: OptionalSend,
-    {
-        let inner = &self.0;
-        let under_way = UnderWay::new(inner);
-        let mut encoded = Vec::new();
-        let (mut last, truncations) = (0, inner.recent.borrow().truncations);
-        for entry in entries {
-            let LogId { index, .. } = entry.log_id;
-            encoded.push((term_of(&entry.log_id), index, Bytes::from(encode_payload(&entry.payload))));
-            inner.ends.borrow_mut().last = Some(entry.log_id);
-            inner.recent.borrow_mut().push(entry);
-            last = index;
-        }
-        let mut appending = inner.lane.appending(inner.slot).map_err(io_error)?;
-        for (term, index, bytes) in encoded {
-            self.with_room(async || appending.add(term, index, bytes.clone()).await).await?;
-        }
-        spawn(Class::Foreground, async move {
-            let settled = appending.settle().await;
-            let mut recent = under_way.0.recent.borrow_mut();
-            if settled.is_ok() && recent.truncations == truncations {
-                recent.durable = recent.durable.max(last);
-                recent.shrink();
-            }
-            drop(recent);
-            drop(under_way);
-            callback.io_completed(settled.map_err(io_error));
-        })
-        .detach();
-        Ok(())
-    }
-
-    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+    /// Cuts off all entries from this one on; durable when this returns.
+    ///
+    /// # Errors
+    /// If the lane takes no writes.
+    pub async fn truncate(&self, from: u64) -> io::Result<()> {
         self.all_landed().await;
-        let from = first_kept(last.as_ref());
+        let before = from.checked_sub(1).map(|index| self.at(index)).transpose().map_err(io_error)?.flatten();
         self.0.recent.borrow_mut().truncate(from);
-        let here = self.last();
-        self.0.ends.borrow_mut().last = if here.is_some_and(|here| here.index < from) { here } else { last };
+        self.0.ends.borrow_mut().last = before;
         self.with_room(async || self.0.lane.truncate_raft(self.0.slot, from).await).await
     }
 
-    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+    /// Gives up all entries up to this one, which is committed; durable when this returns.
+    ///
+    /// # Errors
+    /// If the lane takes no writes.
+    pub async fn purge(&self, upto: At) -> io::Result<()> {
         self.all_landed().await;
         let Inner { lane, slot, .. } = &*self.0;
         let flushed = lane.slot_facts(*slot).map_err(io_error)?.flushed;
         if flushed.is_none_or(|(flushed, _)| flushed.index < upto.index) {
-            // What others had committed was applied here before it was in this log, and then it never was: openraft begins its
-            // log behind it, and only the index has it.
+            // What others had committed was applied here before it was in this log, and then it never was: the log begins
+            // behind it, and only the index has it.
             lane.flush_slot(*slot).await.map_err(io_error)?;
         }
-        self.0.recent.borrow_mut().purge(upto.index);
         let before = self.0.ends.borrow().clone();
-        self.save(Ends { purged: before.purged.max(Some(upto)), ..before }).await
-    }
-}
-
-impl RaftLogReader<Group> for SlotLog {
-    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
-    where
-        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
-    {
-        let from = match range.start_bound() {
-            Bound::Included(from) => *from,
-            Bound::Excluded(before) => before.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let to = match range.end_bound() {
-            Bound::Included(last) => last.saturating_add(1),
-            Bound::Excluded(to) => *to,
-            Bound::Unbounded => u64::MAX,
-        };
-        self.read(from, to, usize::MAX).await
-    }
-
-    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self.0.ends.borrow().vote)
-    }
-
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end, READ_BYTES).await
+        self.save(Ends { purged: before.purged.max(Some(upto)), ..before }).await?;
+        self.0.recent.borrow_mut().purge(upto.index);
+        Ok(())
     }
 }
 
@@ -418,7 +429,7 @@ impl Ends {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION, u8::from(self.vote.is_some())];
         self.vote.iter().for_each(|vote| bytes.put_vote(vote));
-        bytes.put_log_id_option(self.purged.as_ref());
+        bytes.put_at_option(self.purged);
         bytes
     }
 
@@ -428,7 +439,7 @@ impl Ends {
             return Err(reader.wrong());
         }
         let vote = if reader.bool()? { Some(reader.vote()?) } else { None };
-        let purged = reader.log_id_option()?;
+        let purged = reader.at_option()?;
         reader.end()?;
         Ok(Self { vote, purged, last: None })
     }
@@ -453,7 +464,7 @@ fn a_raft_state_of_version_1_is_these_bytes() {
     ];
     let ends = Ends::decode(&bytes.concat()).expect("it is one");
     let vote = ends.vote.expect("there is one");
-    assert_eq!((vote.leader_id.term, vote.leader_id.voted_for, ends.purged), (0x0304, 2, Some(log_id(3, 300))));
+    assert_eq!((vote, ends.purged), (Vote::elected(0x0304, 2), Some(At { term: 3, index: 300 })));
     assert_eq!(ends.encode(), bytes.concat());
     assert_eq!(Ends::decode(&[1, 0, 0]).expect("it is one").encode(), [1, 0, 0]);
 }

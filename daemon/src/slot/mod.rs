@@ -1,10 +1,11 @@
 //! The slots of a node: Raft groups that agree on what happens to rows of the lane's index.
 //!
 //! ```text
-//!   propose ─► openraft ─► SlotLog ─► the lane's log (one sync for all groups and chunks)
-//!                 │  ▲
-//!                 │  └─── Router ◄──► Transport ◄──► other nodes, one batch at a time
-//!                 ▼
+//!   propose ─► Slot ─► SlotLog ─► the lane's log (one sync for all groups and chunks)
+//!              │  ▲ ▲                  │
+//!              │  │ └──────────────────┘ landed
+//!              │  └─── Router ◄──► Transport ◄──► other nodes, one batch at a time
+//!              ▼
 //!            SlotMachine ─► a `Machine` of meta ─► rows in the lane's index
 //! ```
 //!
@@ -25,54 +26,53 @@
 //! sees all that was answered before it began; [`Slots::read_own`] never shows less than it showed before; after a restart
 //! that holds as well, though the machine's rows go back to what the index had committed.
 
+mod apply;
 mod codec;
+mod elect;
+mod follow;
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod fuzz;
+mod group;
+mod lead;
 mod lease;
 mod leave;
-mod link;
 mod log;
 mod machine;
+mod members;
 mod over_rpc;
+mod raft;
 mod rest;
 mod router;
-pub mod runtime;
 mod snapshot;
 mod types;
 mod wire;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
-use cairn_io::task::{Class, spawn};
+use cairn_io::task::{Class, JoinHandle, spawn, yield_now};
 use cairn_io::time::{self, Duration};
 use cairn_meta::rows::{Machine, Rows};
 use cairn_placement::NodeId;
 use futures_util::future::LocalBoxFuture;
-use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{
-    ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
-};
-use openraft::raft::{AppendEntriesResponse, ClientWriteResponse};
-use openraft::{ChangeMembers, Config, EmptyNode, Raft, ReadPolicy, SnapshotPolicy};
 
 pub use codec::Undecodable;
-pub use log::SlotLog;
-pub use machine::SlotMachine;
 pub use router::{Nobody, Transport, Unreachable};
-pub use types::{Answer, Command, Group};
 pub use wire::{Item as Piece, decode_batch, encode_batch, sender_of};
 
-use crate::lane::{Lane, LaneError, SLOTS_MAX};
-use lease::{Configs, Lease};
-use link::Links;
-use rest::{Rest, watch};
+use crate::lane::{Landings, Lane, LaneError, SLOTS_MAX};
+use group::{Parts, Slot};
+use lease::Lease;
+use log::{SlotLog, behind};
+use machine::{SlotMachine, decode_members};
+use raft::Raft;
 use router::{Answers, Router};
-use snapshot::SnapshotData;
-use types::Vote;
-use wire::{Question, Reply, SnapshotEnd, SnapshotPart};
+use types::{At, Entry, Membership, Payload};
+use wire::{Question, Reply};
 
 /// How groups are run. All nodes should agree.
 #[derive(Clone, Debug)]
@@ -177,38 +177,21 @@ pub struct Slots(Rc<Inner>);
 
 struct Inner {
     me: NodeId,
-    options: Options,
-    configs: Configs,
+    options: Rc<Options>,
     router: Rc<Router>,
     groups: RefCell<BTreeMap<u32, Rc<Slot>>>,
-    /// Looks after those that rest.
-    looking: rest::Looking,
+    /// What hears of entries that landed, for each lane that groups are in.
+    landing: RefCell<Vec<(Rc<Landings>, JoinHandle<()>)>>,
+    /// Does what it is time for.
+    ticking: RefCell<Option<JoinHandle<()>>>,
 }
 
-/// A group's task, as one speaks to it.
-type Running = Raft<Group, SlotMachine>;
-/// Why it doesn't write.
-type WriteError = RaftError<Group, ClientWriteError<Group>>;
+/// A core has hundreds of groups: it wakes as often for all that may be due, and what they have to say to a node leaves in one
+/// batch.
+const TICK: Duration = Duration::from_millis(64);
 
-/// One group here.
-struct Slot {
-    number: u32,
-    raft: Running,
-    rest: Rc<Rest>,
-    lease: Rc<Lease>,
-    machine: SlotMachine,
-    log: SlotLog,
-    /// The last entry that may have been applied before this start.
-    tail: Option<u64>,
-    /// Whether all that was applied before this start is applied again.
-    has_recovered: Cell<bool>,
-    /// Whether the group's task has ended: nobody answers any more.
-    has_ended: Rc<Cell<bool>>,
-    proposals: Cell<usize>,
-    /// Whether it is on its way to another lane: what it says from now on is not the last word.
-    is_leaving: Cell<bool>,
-    /// The snapshot that is coming in: its number and the parts there are.
-    incoming: futures_util::lock::Mutex<Option<(u64, u32)>>,
+fn stopped(error: impl Into<LaneError>) -> SlotError {
+    SlotError::Stopped(error.into().to_string())
 }
 
 impl Slots {
@@ -217,11 +200,17 @@ impl Slots {
     /// # Errors
     /// If the options make no sense.
     pub fn new(me: NodeId, transport: Rc<dyn Transport>, options: Options) -> Result<Self, SlotError> {
-        let config = config(&options).map_err(|error| SlotError::Refused(error.to_string()))?;
+        let Options { heartbeat, election: (least, most), .. } = options;
+        if heartbeat.is_zero() || least <= heartbeat || most < least {
+            return Err(SlotError::Refused(format!(
+                "a leader is there every {heartbeat:?}, and elections begin after {least:?} to {most:?}: they must be longer"
+            )));
+        }
         let router = Router::new(me.0, transport, options.batch_limit);
-        let (configs, groups, looking) = (Configs::new(config), RefCell::default(), RefCell::default());
-        let inner = Rc::new(Inner { me, options, configs, router, groups, looking });
-        inner.begin_to_look();
+        let (options, groups) = (Rc::new(options), RefCell::default());
+        let (landing, ticking) = (RefCell::default(), RefCell::default());
+        let inner = Rc::new(Inner { me, options, router, groups, landing, ticking });
+        inner.ticking.replace(Some(spawn(Class::Foreground, keep_ticking(Rc::downgrade(&inner)))));
         let answers: Rc<dyn Answers> = inner.clone();
         inner.router.set_answers(Rc::downgrade(&answers));
         Ok(Self(inner))
@@ -233,7 +222,6 @@ impl Slots {
     /// # Errors
     /// If what is there can't be read.
     pub async fn open(&self, slot: u32, lane: &Lane, machine: Rc<dyn Machine>) -> Result<(), SlotError> {
-        let stopped = |error: LaneError| SlotError::Stopped(error.to_string());
         if slot >= SLOTS_MAX || self.0.groups.borrow().contains_key(&slot) {
             return Err(SlotError::Refused(format!("slot {slot} is open already, or no slot")));
         }
@@ -241,40 +229,50 @@ impl Slots {
         lane.drop_staged(slot).await.map_err(stopped)?;
         lane.sweep_slot(slot).await.map_err(stopped)?;
         let log = SlotLog::open(lane, slot).map_err(stopped)?;
-        log.begin().await.map_err(|error| SlotError::Stopped(error.to_string()))?;
+        log.begin().await.map_err(stopped)?;
         let was_here = !log.is_new();
-        let lease = Lease::begin(&self.0.options, was_here);
-        let machine = SlotMachine::new(lane, slot, machine);
-        let applied = machine.applied().map_err(stopped)?;
-        let tail = log.last().map(|last| last.index).max(applied.map(|at| at.index));
-        let links = Links { router: self.0.router.clone(), slot, part_limit: self.0.options.batch_limit };
-        let raft = Raft::new(self.0.me.0, self.0.configs.of(was_here), links, log.clone(), machine.clone()).await;
-        let raft = raft.map_err(|fatal| SlotError::Stopped(fatal.to_string()))?;
-        let members = raft.metrics().borrow_watched().membership_config.membership().clone();
-        if members.voter_ids().eq([self.0.me.0]) {
-            // Nobody else could lead: there is nothing to wait for.
-            lease.end_waiting(&raft);
-            let _ = raft.trigger().elect(false).await;
+        let facts = lane.slot_facts(slot).map_err(stopped)?;
+        if let Some(applied) = facts.applied.filter(|applied| applied.index >= log.begins())
+            && log.at(applied.index).map_err(stopped)? != Some(applied)
+        {
+            // Rows that came by a snapshot, or were applied before they had landed here.
+            follow::begin_behind(&log, applied).await.map_err(stopped)?;
         }
-        lease.wait(&raft);
-        let (has_recovered, has_ended) = (Cell::new(tail.is_none()), Rc::new(Cell::new(false)));
-        let rest = Rc::<Rest>::default();
-        spawn(Class::Foreground, watch(raft.clone(), Rc::downgrade(&rest), has_ended.clone())).detach();
-        let slot_here = Slot {
-            number: slot,
-            raft,
-            rest,
-            lease,
-            machine,
-            log,
-            tail,
-            has_recovered,
-            has_ended,
-            proposals: Cell::new(0),
-            is_leaving: Cell::new(false),
-            incoming: None.into(),
-        };
-        self.0.groups.borrow_mut().insert(slot, Rc::new(slot_here));
+        let me = self.0.me.0;
+        let members = decode_members(&facts.members).map_err(|error| SlotError::Stopped(error.to_string()))?;
+        let mut raft = Raft::new(me, log.vote(), behind(facts.applied), members);
+        let mut next = raft.committed;
+        while next < log.end() {
+            let entries = log.read(next, log.end()).await.map_err(stopped)?;
+            let Some(last) = entries.last() else {
+                let message = format!("entry {next} of its log is missing; see `cairn fsck`");
+                return Err(SlotError::Stopped(message));
+            };
+            next = last.at.index + 1;
+            for Entry { at, payload } in entries {
+                if let Payload::Members(membership) = payload {
+                    raft.push_members(at, membership);
+                }
+            }
+        }
+        let lease = Lease::begin(&self.0.options, was_here);
+        let votes_alone = raft.membership().voters().into_iter().eq([me]);
+        if votes_alone {
+            // Nobody else could lead: there is nothing to wait for.
+            lease.end_waiting();
+        }
+        let elect_at = time::now() + self.0.options.election.1;
+        let (options, router) = (self.0.options.clone(), self.0.router.clone());
+        let (machine, flushed) = (SlotMachine::new(lane, slot, machine), behind(facts.flushed.map(|(at, _)| at)));
+        let parts = Parts { number: slot, me, options, router, raft, log, machine, lease, flushed, elect_at };
+        let here = Slot::new(parts);
+        self.0.listen(lane);
+        self.0.groups.borrow_mut().insert(slot, here.clone());
+        if votes_alone {
+            here.stand(None);
+        } else {
+            here.wait_for_leader(if was_here { self.0.options.election.1 } else { Duration::ZERO });
+        }
         Ok(())
     }
 
@@ -283,13 +281,28 @@ impl Slots {
     /// # Errors
     /// If this node isn't among them.
     pub async fn create(&self, slot: u32, voters: &BTreeSet<NodeId>) -> Result<(), SlotError> {
+        let here = self.slot(slot)?;
         let voters: BTreeSet<u64> = voters.iter().map(|node| node.0).collect();
-        match self.slot(slot)?.raft.initialize(voters).await {
-            // It has begun its life.
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(RaftError::APIError(error)) => Err(SlotError::Refused(error.to_string())),
-            Err(RaftError::Fatal(fatal)) => Err(SlotError::Stopped(fatal.to_string())),
+        if !voters.contains(&self.0.me.0) {
+            return Err(SlotError::Refused(format!("node {} isn't among those who are to vote", self.0.me)));
         }
+        let turn = here.turn.lock().await;
+        let is_new = here.log.is_new() && here.raft.borrow().vote == types::Vote::default();
+        if !is_new || here.raft.borrow().members().at.is_some() {
+            // It has begun its life.
+            return Ok(());
+        }
+        // The same on all of them, so it needs no leader.
+        let (at, membership) = (At::default(), Membership::of(voters));
+        here.raft.borrow_mut().push_members(at, membership.clone());
+        here.log.push(Entry { at, payload: Payload::Members(membership) });
+        here.drive();
+        let has_landed = here.log.landed(at.index).await;
+        drop(turn);
+        if has_landed {
+            here.stand(None);
+        }
+        here.check()
     }
 
     /// Has a command applied by the group, and returns the machine's answer.
@@ -312,15 +325,10 @@ impl Slots {
             error if error.is_no_room() => SlotError::NoRoom(error.to_string()),
             error => SlotError::Busy(error.to_string()),
         })?;
-        let written = time::timeout(self.0.options.propose_limit, slot.write(Command(command))).await;
-        let Ok(written) = written else { return Err(SlotError::Unknown("no majority said so in time".to_owned())) };
-        match written {
-            Ok(written) => Ok(written.data.0),
-            Err(RaftError::Fatal(_)) if slot.is_leaving.get() => {
-                Err(SlotError::Unknown("its group is being moved to another disk".to_owned()))
-            }
-            Err(error) => Err(write_error(error)),
-        }
+        let answered =
+            async { slot.propose(command).await?.await.unwrap_or_else(|_| Err(unknown("its group has ended"))) };
+        let answered = time::timeout(self.0.options.propose_limit, answered).await;
+        answered.unwrap_or_else(|_| Err(unknown("no majority said so in time")))
     }
 
     /// Whether there is room here for commands that store something. Others are taken from what is kept for them.
@@ -338,27 +346,18 @@ impl Slots {
     /// See the table above.
     pub async fn barrier(&self, slot: u32) -> Result<(), SlotError> {
         let slot = self.slot(slot)?;
+        slot.check()?;
         if slot.has_all()? {
             return Ok(());
         }
-        let limit = self.0.options.propose_limit;
-        let barrier = time::timeout(limit, slot.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await;
-        match barrier {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => Err(not_leader(&forward)),
-            Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => {
-                Err(SlotError::NoQuorum)
-            }
-            Ok(Err(RaftError::Fatal(_))) if slot.is_leaving.get() => Err(SlotError::NoQuorum),
-            Ok(Err(RaftError::Fatal(fatal))) => Err(SlotError::Stopped(fatal.to_string())),
-        }
+        time::timeout(self.0.options.propose_limit, slot.confirm()).await.unwrap_or(Err(SlotError::NoQuorum))
     }
 
     /// Lends a slot's rows if nobody need be asked whether they are up to date: as behind a [`Slots::barrier`], at once. `None`:
     /// ask, or there is something wrong that the barrier will say.
     pub fn read_alone<R>(&self, slot: u32, read: impl FnOnce(&dyn Rows) -> R) -> Option<R> {
         let groups = self.0.groups.borrow();
-        let slot = groups.get(&slot).filter(|slot| !slot.has_ended.get())?;
+        let slot = groups.get(&slot).filter(|slot| !slot.is_over() && !slot.is_leaving.get())?;
         if slot.has_all().is_ok_and(|has| has) { slot.machine.read(read).ok() } else { None }
     }
 
@@ -368,7 +367,7 @@ impl Slots {
     /// # Errors
     /// If there is no such slot here, or the index can't be read.
     pub fn read<R>(&self, slot: u32, read: impl FnOnce(&dyn Rows) -> R) -> Result<R, SlotError> {
-        self.slot(slot)?.machine.read(read).map_err(|error| SlotError::Stopped(error.to_string()))
+        self.slot(slot)?.machine.read(read).map_err(stopped)
     }
 
     /// Lends a slot's rows as they are here: perhaps older than what another node shows, but never older than what this
@@ -380,8 +379,8 @@ impl Slots {
     /// durable what it has applied.
     pub async fn read_own<R>(&self, slot: u32, read: impl FnOnce(&dyn Rows) -> R) -> Result<R, SlotError> {
         let (here, limit) = (self.slot(slot)?, self.0.options.propose_limit);
-        here.recover(limit).await?;
-        let stopped = |error: LaneError| SlotError::Stopped(error.to_string());
+        here.check()?;
+        time::timeout(limit, here.recover()).await.unwrap_or(Err(SlotError::NoQuorum))?;
         let found = here.machine.read(read).map_err(stopped)?;
         let applied = here.machine.applied().map_err(stopped)?.filter(|at| !here.log.is_durable(at.index));
         if let Some(applied) = applied {
@@ -389,7 +388,7 @@ impl Slots {
             let flushed = here.machine.lane.slot_facts(slot).map_err(stopped)?.flushed;
             if flushed.is_none_or(|(flushed, _)| flushed < applied) {
                 let landed = time::timeout(limit, here.log.landed(applied.index)).await;
-                landed.map_err(|_| SlotError::NoQuorum)?;
+                landed.ok().filter(|has_landed| *has_landed).ok_or(SlotError::NoQuorum)?;
             }
         }
         Ok(found)
@@ -401,22 +400,8 @@ impl Slots {
     /// # Errors
     /// See the table above.
     pub async fn change_voters(&self, slot: u32, voters: &BTreeSet<NodeId>) -> Result<(), SlotError> {
-        let here = self.slot(slot)?;
-        // A leader that has rested hears from a majority again before it changes anything.
-        self.barrier(slot).await?;
-        let known = self.status(slot)?;
-        // Who was to join when an earlier change was interrupted.
-        let strays: BTreeSet<u64> = known.learners.difference(voters).map(|node| node.0).collect();
-        if !strays.is_empty() {
-            let removed = here.raft.change_membership(ChangeMembers::RemoveNodes(strays), false).await;
-            removed.map_err(write_error)?;
-        }
-        let new = voters.iter().filter(|node| !known.voters.contains(node) && !known.learners.contains(node));
-        for node in new {
-            here.raft.add_learner(node.0, EmptyNode {}, true).await.map_err(write_error)?;
-        }
-        let voters: BTreeSet<u64> = voters.iter().map(|node| node.0).collect();
-        here.raft.change_membership(voters, false).await.map(drop).map_err(write_error)
+        let voters = voters.iter().map(|node| node.0).collect();
+        self.slot(slot)?.change_voters(&voters).await
     }
 
     /// What one sees of a group here.
@@ -425,21 +410,19 @@ impl Slots {
     /// If there is no such slot here.
     pub fn status(&self, slot: u32) -> Result<SlotStatus, SlotError> {
         let slot = self.slot(slot)?;
-        let metrics = slot.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let applied = slot.machine.applied().map_err(|error| SlotError::Stopped(error.to_string()))?.map(|at| at.index);
-        let committed = metrics.cluster_committed.max(metrics.local_committed).map(|id| id.index);
-        let members = metrics.membership_config.membership();
+        let raft = slot.raft.borrow();
+        let (applied, membership) = (slot.applied.get(), raft.membership());
+        let nodes = |nodes: BTreeSet<u64>| nodes.into_iter().map(NodeId).collect();
         Ok(SlotStatus {
-            leader: metrics.current_leader.map(NodeId),
-            is_leader: metrics.current_leader == Some(self.0.me.0),
-            term: metrics.current_term,
-            last: metrics.last_log_index,
-            applied,
-            purged: metrics.purged.map(|id| id.index),
-            lag: committed.map_or(0, |index| index + 1).saturating_sub(applied.map_or(0, |index| index + 1)),
-            voters: members.voter_ids().map(NodeId).collect(),
-            learners: members.learner_ids().map(NodeId).collect(),
+            leader: raft.leader().map(NodeId),
+            is_leader: raft.lead().is_some(),
+            term: raft.vote.term,
+            last: slot.log.last().map(|last| last.index),
+            applied: applied.checked_sub(1),
+            purged: slot.log.purged().map(|purged| purged.index),
+            lag: raft.heard.unwrap_or(0).max(raft.committed).saturating_sub(applied),
+            voters: nodes(membership.voters()),
+            learners: nodes(membership.learners()),
             is_resting: slot.rest.is_resting(),
             stopped: slot.stopped(),
         })
@@ -455,7 +438,8 @@ impl Slots {
 
     /// The slots that are open here.
     pub fn list(&self) -> Vec<u32> {
-        self.0.groups.borrow().keys().copied().collect()
+        let groups = self.0.groups.borrow();
+        groups.values().filter(|slot| !slot.is_leaving.get()).map(|slot| slot.number).collect()
     }
 
     /// Takes a batch of another node and returns what is to be answered.
@@ -479,64 +463,106 @@ impl Slots {
 
     async fn hand_over_these(&self, groups: &[Rc<Slot>], limit: Duration) {
         let deadline = time::now() + limit;
-        let mut leaving = Vec::new();
-        for slot in groups {
-            let metrics = slot.raft.metrics().borrow_watched().clone();
-            let best = metrics.replication.iter().flatten().filter(|(node, _)| **node != self.0.me.0);
-            let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
-            let best = best.filter(|(node, _)| voters.contains(node)).max_by_key(|(_, matched)| **matched);
-            if let (Some(_), Some((node, _))) = (&metrics.replication, best) {
-                slot.lease.hand_over(metrics.vote);
-                // If it fails, the others elect one when they hear nothing any more.
-                let _ = slot.raft.trigger().transfer_leader(*node).await;
-                leaving.push(slot);
-            }
-        }
-        while leaving.iter().any(|slot| slot.raft.is_leader()) && time::now() < deadline {
+        let leaving: Vec<&Rc<Slot>> = groups.iter().filter(|slot| slot.hand_over()).collect();
+        while leaving.iter().any(|slot| slot.leading().is_some()) && time::now() < deadline {
             time::sleep(self.0.options.heartbeat / 20).await;
         }
     }
 
     /// Stops all groups. What isn't committed of the index is found in the log by the next start.
     pub async fn close(&self) {
-        self.0.looking.take();
+        self.0.ticking.take();
         let groups = self.0.groups.take();
-        for slot in groups.values() {
-            slot.log.close();
-            let _ = slot.raft.shutdown().await;
-        }
+        groups.values().for_each(|slot| slot.close());
         self.0.router.close();
+        self.0.landing.take();
+        // What was going on for them notices.
+        yield_now().await;
     }
 
     fn slot(&self, slot: u32) -> Result<Rc<Slot>, SlotError> {
-        self.0.groups.borrow().get(&slot).cloned().ok_or(SlotError::NoSlot(slot))
+        let found = self.0.groups.borrow().get(&slot).filter(|slot| !slot.is_leaving.get()).cloned();
+        found.ok_or(SlotError::NoSlot(slot))
     }
 }
 
-fn config(options: &Options) -> Result<Config, openraft::ConfigError> {
-    let millis = |duration: Duration| duration.as_millis() as u64;
-    let config = Config {
-        cluster_name: "cairn".to_owned(),
-        heartbeat_interval: millis(options.heartbeat),
-        election_timeout_min: millis(options.election.0),
-        election_timeout_max: millis(options.election.1),
-        enable_pre_vote: Some(true),
-        // The machine is write-behind and what was committed isn't kept: only an election says what is.
-        enable_leader_restore: Some(false),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
-        max_in_snapshot_log_to_keep: options.kept_entries,
-        purge_batch_size: (options.snapshot_entries / 4).max(1),
-        replication_lag_threshold: options.snapshot_entries.max(options.kept_entries) * 2,
-        max_payload_entries: 256,
-        max_append_entries: Some(1024),
-        api_channel_size: Some(2048),
-        api_batch_capacity: 256,
-        notification_channel_size: Some(2048),
-        state_machine_channel_size: Some(1024),
-        install_snapshot_timeout: millis(options.batch_limit) * 30,
-        ..Config::default()
-    };
-    config.validate()
+impl Inner {
+    /// Hears of entries that land in this lane.
+    fn listen(self: &Rc<Self>, lane: &Lane) {
+        let landings = lane.landings();
+        let mut landing = self.landing.borrow_mut();
+        if !landing.iter().any(|(known, _)| Rc::ptr_eq(known, &landings)) {
+            let task = spawn(Class::Foreground, keep_landing(Rc::downgrade(self), landings.clone()));
+            landing.push((landings, task));
+        }
+    }
+
+    /// A group has left.
+    fn forget(&self, slot: u32) {
+        let mut groups = self.groups.borrow_mut();
+        groups.remove(&slot);
+        let is_used =
+            |landings: &Rc<Landings>| groups.values().any(|slot| Rc::ptr_eq(&slot.machine.lane.landings(), landings));
+        self.landing.borrow_mut().retain(|(landings, _)| is_used(landings));
+    }
+
+    fn tick(&self) {
+        let groups: Vec<Rc<Slot>> = self.groups.borrow().values().cloned().collect();
+        for slot in groups {
+            match slot.machine.lane.check() {
+                Ok(()) => slot.tick(),
+                Err(_) if slot.is_over() => {}
+                Err(error) => slot.fail(&error),
+            }
+        }
+    }
+}
+
+/// Does what it is time for, again and again.
+async fn keep_ticking(inner: Weak<Inner>) {
+    let Some(options) = inner.upgrade().map(|inner| inner.options.clone()) else { return };
+    let (every, claims_every) = (TICK.min(options.heartbeat / 2), options.heartbeat * 2);
+    let mut claims_at = time::now() + claims_every;
+    loop {
+        time::sleep(every).await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.tick();
+        if time::now() >= claims_at {
+            claims_at = time::now() + claims_every;
+            inner.look(claims_every);
+        }
+    }
+}
+
+/// Does what follows from entries that have landed.
+async fn keep_landing(inner: Weak<Inner>, landings: Rc<Landings>) {
+    loop {
+        landings.wait().await;
+        let Some(inner) = inner.upgrade() else { return };
+        let mut slots: Vec<Rc<Slot>> = Vec::new();
+        for (number, at) in landings.take() {
+            let known = slots.last().filter(|slot| slot.number == number);
+            let Some(slot) = known.cloned().or_else(|| inner.groups.borrow().get(&number).cloned()) else { continue };
+            slot.log.has_landed(at);
+            slots.push(slot);
+        }
+        slots.sort_by_key(|slot| slot.number);
+        slots.dedup_by_key(|slot| slot.number);
+        drop(inner);
+        for (count, slot) in slots.iter().enumerate() {
+            if count % GROUPS_AT_ONCE == GROUPS_AT_ONCE - 1 {
+                yield_now().await;
+            }
+            slot.advance();
+        }
+    }
+}
+
+/// Groups brought on before others get their turn on the core.
+const GROUPS_AT_ONCE: usize = 64;
+
+fn unknown(why: &str) -> SlotError {
+    SlotError::Unknown(why.to_owned())
 }
 
 /// A proposal that is under way.
@@ -559,156 +585,33 @@ impl Drop for Proposing {
     }
 }
 
-fn not_leader(forward: &ForwardToLeader<Group>) -> SlotError {
-    SlotError::NotLeader { leader: forward.leader_id.map(NodeId) }
-}
-
-fn write_error(error: WriteError) -> SlotError {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => not_leader(&forward),
-        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
-            SlotError::Unknown("another node leads now".to_owned())
-        }
-        RaftError::APIError(error) => SlotError::Refused(error.to_string()),
-        RaftError::Fatal(fatal) => SlotError::Stopped(fatal.to_string()),
-    }
-}
-
 impl Answers for Inner {
-    fn answer(&self, _from: u64, slot: u32, question: Question) -> LocalBoxFuture<'static, Reply> {
-        let (here, election) = (self.groups.borrow().get(&slot).cloned(), self.options.election);
+    fn answer(&self, from: u64, slot: u32, question: Question) -> LocalBoxFuture<'static, Reply> {
+        let here = self.groups.borrow().get(&slot).filter(|slot| !slot.is_leaving.get()).cloned();
         Box::pin(async move {
             match here {
-                Some(here) => here.answer(question, election).await,
-                None => Reply::Unable(SlotError::NoSlot(slot).to_string()),
+                Some(here) => here.answer(from, question).await,
+                None => follow::unable(&SlotError::NoSlot(slot)),
             }
         })
     }
 }
 
 impl Slot {
-    fn stopped(&self) -> Option<String> {
-        if !self.has_ended.get() {
-            return None;
-        }
-        let metrics = self.raft.metrics();
-        let said = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
-        Some(said.unwrap_or_else(|| {
-            "a defect: its task has ended, and the node's log says why; restart the node, and report it".to_owned()
-        }))
-    }
-
-    /// A leader that has rested must hear from a majority again before openraft takes anything from it: it is refused, and
-    /// said once more.
-    async fn write(&self, command: Command) -> Result<ClientWriteResponse<Group>, WriteError> {
-        let written = self.raft.client_write(command.clone()).await;
-        let is_rested = |forward: &ForwardToLeader<Group>| forward.reason == ForwardReason::LeaseExpired;
-        match &written {
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) if is_rested(forward) => {}
-            _ => return written,
-        }
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => self.raft.client_write(command).await,
-            Err(_) => written,
-        }
-    }
-
     /// Waits until all that was applied before this start is applied again. How far the log is committed is never kept,
     /// but heard from a leader of now: what that covers of our log is what may have been applied. A leader whose log
     /// is shorter has cut ours off, where nothing was applied.
-    async fn recover(&self, limit: Duration) -> Result<(), SlotError> {
+    async fn recover(&self) -> Result<(), SlotError> {
         if self.has_recovered.get() {
             return Ok(());
         }
-        let is_there = |now: &openraft::RaftMetrics<Group>| {
-            let (committed, applied) = (now.cluster_committed.as_ref(), now.last_applied.as_ref());
-            let reached = committed.map(|id| id.index).min(applied.map(|id| id.index));
-            reached.is_some() && reached >= self.tail.min(now.last_log_index)
+        let is_there = || {
+            let heard = self.raft.borrow().heard?;
+            let needed = self.tail.map_or(0, |tail| tail + 1).min(self.log.end());
+            (heard.min(self.applied.get()) >= needed).then_some(())
         };
-        let waited = self.raft.wait(Some(limit)).metrics(is_there, "what was applied before is applied again").await;
-        waited.map_err(|_| SlotError::NoQuorum)?;
+        self.until(is_there).await?;
         self.has_recovered.set(true);
         Ok(())
-    }
-
-    async fn answer(&self, question: Question, (spread, lease): (Duration, Duration)) -> Reply {
-        let unable = |reason: &dyn std::fmt::Display| Reply::Unable(reason.to_string());
-        match question {
-            Question::Append(request) => match self.raft.append_entries(request).await {
-                Ok(response) => {
-                    if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-                        self.rest.hear(lease, spread);
-                    }
-                    Reply::Append(response)
-                }
-                Err(error) => unable(&error),
-            },
-            Question::Vote(request) | Question::PreVote(request) if self.lease.refuses(&request) => {
-                unable(&"it has just started, and may have forgotten whom it heard")
-            }
-            Question::PreVote(_) if self.knows_a_leader(lease).await => unable(&"its leader is there"),
-            Question::Vote(request) => match self.raft.vote(request).await {
-                Ok(response) => Reply::Vote(response),
-                Err(error) => unable(&error),
-            },
-            Question::PreVote(request) => match self.raft.pre_vote(request).await {
-                Ok(response) => Reply::Vote(response),
-                Err(error) => unable(&error),
-            },
-            Question::Transfer(request) => match self.raft.handle_transfer_leader(request).await {
-                Ok(Ok(())) => Reply::Transferring,
-                Ok(Err(error)) => unable(&error),
-                Err(fatal) => unable(&fatal),
-            },
-            Question::Rest(claim) => self.take_claim(claim, lease, spread),
-            Question::Snapshot(part) => self.stage(part).await,
-            Question::Install(end) => self.install(end).await,
-        }
-    }
-
-    /// A vote that is greater than that of a snapshot's sender.
-    fn higher_vote(&self, vote: &Vote) -> Option<Vote> {
-        let mine = self.raft.metrics().borrow_watched().vote;
-        (mine > *vote).then_some(mine)
-    }
-
-    async fn stage(&self, SnapshotPart { vote, session, part, rows }: SnapshotPart) -> Reply {
-        let mut incoming = self.incoming.lock().await;
-        if let Some(higher) = self.higher_vote(&vote) {
-            return Reply::Installed(higher);
-        }
-        match *incoming {
-            // Said twice.
-            Some((known, parts)) if known == session && part + 1 == parts => return Reply::Staged,
-            Some((known, parts)) if known == session && part == parts => {}
-            _ if part == 0 => *incoming = Some((session, 0)),
-            _ => return Reply::Unable("this transfer is unknown here: begin anew".to_owned()),
-        }
-        match self.machine.lane.stage_rows(self.number, session, part, rows).await {
-            Ok(()) => {
-                *incoming = Some((session, part + 1));
-                Reply::Staged
-            }
-            Err(error) => {
-                *incoming = None;
-                Reply::Unable(error.to_string())
-            }
-        }
-    }
-
-    async fn install(&self, SnapshotEnd { vote, session, parts, meta }: SnapshotEnd) -> Reply {
-        // Held until it is installed: nobody else stages anything meanwhile.
-        let mut incoming = self.incoming.lock().await;
-        let is_there = incoming.take() == Some((session, parts));
-        // A snapshot without rows has no parts; what others began is in its way.
-        let is_empty = parts == 0 && self.machine.lane.drop_staged(self.number).await.is_ok();
-        if !is_there && !is_empty {
-            return Reply::Unable("this transfer is unknown here: begin anew".to_owned());
-        }
-        let snapshot = snapshot::Snapshot { meta, snapshot: SnapshotData::Staged { session, parts } };
-        match self.raft.install_full_snapshot(vote, snapshot).await {
-            Ok(response) => Reply::Installed(response.vote),
-            Err(fatal) => Reply::Unable(fatal.to_string()),
-        }
     }
 }

@@ -11,11 +11,10 @@
 //! batch of the node that was asked. A new kind of item needs a new version.
 
 use bytes::{BufMut, Bytes};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 
 use super::codec::{Reader, Undecodable, Write, decode_entry, encode_payload};
 use super::rest::Claim;
-use super::types::{Entry, Group, LogId, SnapshotMeta, Vote, term_of};
+use super::types::{At, Covered, Entry, Vote};
 use crate::lane::Row;
 
 const VERSION: u8 = 1;
@@ -92,13 +91,44 @@ fn read_sender(reader: &mut Reader<'_>) -> Result<u64, Undecodable> {
 
 /// What a group is asked.
 pub enum Question {
-    Append(AppendEntriesRequest<Group>),
-    Vote(VoteRequest<Group>),
-    PreVote(VoteRequest<Group>),
-    Transfer(TransferLeaderRequest<Group>),
+    Append(Append),
+    Vote(Candidacy),
+    PreVote(Candidacy),
+    Transfer(Transfer),
     Snapshot(SnapshotPart),
     Install(SnapshotEnd),
     Rest(Claim),
+}
+
+/// Entries of a leader, perhaps none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// By which it leads.
+    pub vote: Vote,
+    /// The entry before these.
+    pub before: Option<At>,
+    pub entries: Vec<Entry>,
+    /// How far the log is committed.
+    pub committed: Option<At>,
+}
+
+/// Somebody wants to be elected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidacy {
+    pub vote: Vote,
+    /// The last entry they have.
+    pub last: Option<At>,
+    /// Whether the leader itself wants that.
+    pub is_transfer: bool,
+}
+
+/// A leader wants another in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    pub vote: Vote,
+    pub to: u64,
+    /// What they must have.
+    pub last: Option<At>,
 }
 
 /// Rows of a snapshot. Parts come in order.
@@ -114,14 +144,20 @@ pub struct SnapshotEnd {
     pub vote: Vote,
     pub session: u64,
     pub parts: u32,
-    pub meta: SnapshotMeta,
+    pub covered: Covered,
 }
 
 /// What it answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    Append(AppendEntriesResponse<Group>),
-    Vote(VoteResponse<Group>),
+    /// It has these entries, durable.
+    Appended,
+    /// It hasn't the entry before them.
+    Conflict,
+    /// It has voted in a later term.
+    Higher(Vote),
+    /// Whether it votes for who asked, its vote, and its last entry.
+    Voted { vote: Vote, is_granted: bool, last: Option<At> },
     /// It will try to become leader.
     Transferring,
     /// The part is durable.
@@ -151,22 +187,21 @@ impl Question {
             Self::Append(append) => {
                 bytes.put_u8(APPEND);
                 bytes.put_vote(&append.vote);
-                bytes.put_log_id_option(append.prev_log_id.as_ref());
-                bytes.put_log_id_option(append.leader_commit.as_ref());
+                bytes.put_at_option(append.before);
+                bytes.put_at_option(append.committed);
                 bytes.put_u32_le(append.entries.len() as u32);
                 for entry in &append.entries {
-                    bytes.put_u64_le(term_of(&entry.log_id));
-                    bytes.put_u64_le(entry.log_id.index);
+                    bytes.put_at(entry.at);
                     bytes.put_bytes_with_length(&encode_payload(&entry.payload));
                 }
             }
-            Self::Vote(vote) => put_vote_request(&mut bytes, VOTE, vote),
-            Self::PreVote(vote) => put_vote_request(&mut bytes, PRE_VOTE, vote),
+            Self::Vote(vote) => put_candidacy(&mut bytes, VOTE, vote),
+            Self::PreVote(vote) => put_candidacy(&mut bytes, PRE_VOTE, vote),
             Self::Transfer(transfer) => {
                 bytes.put_u8(TRANSFER);
-                bytes.put_vote(transfer.from_leader());
-                bytes.put_u64_le(*transfer.to_node_id());
-                bytes.put_log_id_option(transfer.last_log_id());
+                bytes.put_vote(&transfer.vote);
+                bytes.put_u64_le(transfer.to);
+                bytes.put_at_option(transfer.last);
             }
             Self::Snapshot(SnapshotPart { vote, session, part, rows }) => {
                 bytes.put_u8(SNAPSHOT);
@@ -180,18 +215,18 @@ impl Question {
                     }
                 }
             }
-            Self::Install(SnapshotEnd { vote, session, parts, meta }) => {
+            Self::Install(SnapshotEnd { vote, session, parts, covered }) => {
                 bytes.put_u8(INSTALL);
                 bytes.put_vote(vote);
                 bytes.put_u64_le(*session);
                 bytes.put_u32_le(*parts);
-                bytes.put_log_id_option(meta.last_log_id.as_ref());
-                bytes.put_stored_membership(&meta.last_membership);
+                bytes.put_at_option(covered.last);
+                bytes.put_members(&covered.members);
             }
             Self::Rest(Claim { vote, last }) => {
                 bytes.put_u8(REST);
                 bytes.put_vote(vote);
-                bytes.put_log_id(last);
+                bytes.put_at(*last);
             }
         }
         bytes
@@ -201,21 +236,18 @@ impl Question {
         let mut reader = Reader::new("question to a Raft group", body);
         let question = match reader.u8()? {
             APPEND => {
-                let (vote, prev_log_id) = (reader.vote()?, reader.log_id_option()?);
-                let (leader_commit, count) = (reader.log_id_option()?, reader.u32()?);
+                let (vote, before) = (reader.vote()?, reader.at_option()?);
+                let (committed, count) = (reader.at_option()?, reader.u32()?);
                 let mut entries = Vec::new();
                 for _ in 0..count {
-                    let (term, index) = (reader.u64()?, reader.u64()?);
+                    let At { term, index } = reader.at()?;
                     entries.push(decode_entry(term, index, body.slice_ref(reader.bytes()?))?);
                 }
-                Self::Append(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
+                Self::Append(Append { vote, before, entries, committed })
             }
-            VOTE => Self::Vote(read_vote_request(&mut reader)?),
-            PRE_VOTE => Self::PreVote(read_vote_request(&mut reader)?),
-            TRANSFER => {
-                let (vote, to, last) = (reader.vote()?, reader.u64()?, reader.log_id_option()?);
-                Self::Transfer(TransferLeaderRequest::new(vote, to, last))
-            }
+            VOTE => Self::Vote(read_candidacy(&mut reader)?),
+            PRE_VOTE => Self::PreVote(read_candidacy(&mut reader)?),
+            TRANSFER => Self::Transfer(Transfer { vote: reader.vote()?, to: reader.u64()?, last: reader.at_option()? }),
             SNAPSHOT => {
                 let (vote, session, part) = (reader.vote()?, reader.u64()?, reader.u32()?);
                 let mut rows = Vec::new();
@@ -233,11 +265,10 @@ impl Question {
             }
             INSTALL => {
                 let (vote, session, parts) = (reader.vote()?, reader.u64()?, reader.u32()?);
-                let (last_log_id, last_membership) = (reader.log_id_option()?, reader.stored_membership()?);
-                let meta = SnapshotMeta { last_log_id, last_membership };
-                Self::Install(SnapshotEnd { vote, session, parts, meta })
+                let covered = Covered { last: reader.at_option()?, members: reader.members()? };
+                Self::Install(SnapshotEnd { vote, session, parts, covered })
             }
-            REST => Self::Rest(Claim { vote: reader.vote()?, last: reader.log_id()? }),
+            REST => Self::Rest(Claim { vote: reader.vote()?, last: reader.at()? }),
             _ => return Err(reader.wrong()),
         };
         if !question.is_possible() {
@@ -247,50 +278,46 @@ impl Question {
         Ok(question)
     }
 
-    /// Whether anyone who is well would ask so. openraft takes that for granted: otherwise it panics, and the group is gone.
+    /// Whether anyone who is well would ask so. The group takes that for granted.
     fn is_possible(&self) -> bool {
         match self {
             Self::Append(append) => {
-                let mut before = append.prev_log_id;
+                let mut before = append.before;
                 let follows = |entry: &Entry| {
-                    let (term, index) = before.map_or((0, Some(0)), |id| (term_of(&id), id.index.checked_add(1)));
-                    before = Some(entry.log_id);
-                    index == Some(entry.log_id.index) && term <= term_of(&entry.log_id)
+                    let (term, index) = before.map_or((0, Some(0)), |at| (at.term, at.index.checked_add(1)));
+                    before = Some(entry.at);
+                    index == Some(entry.at.index) && term <= entry.at.term
                 };
-                append.vote.is_committed() && append.entries.iter().all(follows) && is_of(&append.vote, before)
+                append.vote.is_elected && append.entries.iter().all(follows) && is_of(&append.vote, before)
             }
-            Self::Vote(request) | Self::PreVote(request) => !request.vote.is_committed(),
+            Self::Vote(candidacy) | Self::PreVote(candidacy) => !candidacy.vote.is_elected,
             Self::Transfer(_) => true,
-            Self::Snapshot(part) => part.vote.is_committed(),
-            Self::Install(SnapshotEnd { vote, meta, .. }) => {
-                let is_member_known = *meta.last_membership.log_id() <= meta.last_log_id;
-                vote.is_committed() && is_member_known && is_of(vote, meta.last_log_id)
+            Self::Snapshot(part) => part.vote.is_elected,
+            Self::Install(SnapshotEnd { vote, covered, .. }) => {
+                vote.is_elected && covered.members.at <= covered.last && is_of(vote, covered.last)
             }
-            Self::Rest(Claim { vote, last }) => vote.is_committed() && is_of(vote, Some(*last)),
+            Self::Rest(Claim { vote, last }) => vote.is_elected && is_of(vote, Some(*last)),
         }
     }
 }
 
 /// Whether the leader with this vote can have an entry of this name.
-fn is_of(vote: &Vote, last: Option<LogId>) -> bool {
-    last.is_none_or(|last| term_of(&last) <= vote.leader_id.term)
+fn is_of(vote: &Vote, last: Option<At>) -> bool {
+    last.is_none_or(|last| last.term <= vote.term)
 }
 
-fn put_vote_request(bytes: &mut Vec<u8>, kind: u8, request: &VoteRequest<Group>) {
+fn put_candidacy(bytes: &mut Vec<u8>, kind: u8, candidacy: &Candidacy) {
     bytes.put_u8(kind);
-    bytes.put_vote(&request.vote);
-    bytes.put_log_id_option(request.last_log_id.as_ref());
-    bytes.put_u8(u8::from(request.leadership_transfer));
+    bytes.put_vote(&candidacy.vote);
+    bytes.put_at_option(candidacy.last);
+    bytes.put_u8(u8::from(candidacy.is_transfer));
 }
 
-fn read_vote_request(reader: &mut Reader<'_>) -> Result<VoteRequest<Group>, Undecodable> {
-    let mut request = VoteRequest::new(reader.vote()?, reader.log_id_option()?);
-    request.leadership_transfer = reader.bool()?;
-    Ok(request)
+fn read_candidacy(reader: &mut Reader<'_>) -> Result<Candidacy, Undecodable> {
+    Ok(Candidacy { vote: reader.vote()?, last: reader.at_option()?, is_transfer: reader.bool()? })
 }
 
-const SUCCESS: u8 = 1;
-const PARTIAL: u8 = 2;
+const APPENDED: u8 = 1;
 const CONFLICT: u8 = 3;
 const HIGHER: u8 = 4;
 const VOTED: u8 = 5;
@@ -305,21 +332,17 @@ impl Reply {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32);
         match self {
-            Self::Append(AppendEntriesResponse::Success) => bytes.put_u8(SUCCESS),
-            Self::Append(AppendEntriesResponse::PartialSuccess(upto)) => {
-                bytes.put_u8(PARTIAL);
-                bytes.put_log_id_option(upto.as_ref());
-            }
-            Self::Append(AppendEntriesResponse::Conflict) => bytes.put_u8(CONFLICT),
-            Self::Append(AppendEntriesResponse::HigherVote(vote)) => {
+            Self::Appended => bytes.put_u8(APPENDED),
+            Self::Conflict => bytes.put_u8(CONFLICT),
+            Self::Higher(vote) => {
                 bytes.put_u8(HIGHER);
                 bytes.put_vote(vote);
             }
-            Self::Vote(vote) => {
+            Self::Voted { vote, is_granted, last } => {
                 bytes.put_u8(VOTED);
-                bytes.put_vote(&vote.vote);
-                bytes.put_u8(u8::from(vote.vote_granted));
-                bytes.put_log_id_option(vote.last_log_id.as_ref());
+                bytes.put_vote(vote);
+                bytes.put_u8(u8::from(*is_granted));
+                bytes.put_at_option(*last);
             }
             Self::Transferring => bytes.put_u8(TRANSFERRING),
             Self::Staged => bytes.put_u8(STAGED),
@@ -340,14 +363,10 @@ impl Reply {
     pub fn decode(body: &[u8]) -> Result<Self, Undecodable> {
         let mut reader = Reader::new("answer of a Raft group", body);
         let reply = match reader.u8()? {
-            SUCCESS => Self::Append(AppendEntriesResponse::Success),
-            PARTIAL => Self::Append(AppendEntriesResponse::PartialSuccess(reader.log_id_option()?)),
-            CONFLICT => Self::Append(AppendEntriesResponse::Conflict),
-            HIGHER => Self::Append(AppendEntriesResponse::HigherVote(reader.vote()?)),
-            VOTED => {
-                let (vote, vote_granted) = (reader.vote()?, reader.bool()?);
-                Self::Vote(VoteResponse { vote, vote_granted, last_log_id: reader.log_id_option()? })
-            }
+            APPENDED => Self::Appended,
+            CONFLICT => Self::Conflict,
+            HIGHER => Self::Higher(reader.vote()?),
+            VOTED => Self::Voted { vote: reader.vote()?, is_granted: reader.bool()?, last: reader.at_option()? },
             TRANSFERRING => Self::Transferring,
             STAGED => Self::Staged,
             RESTING => Self::Resting,

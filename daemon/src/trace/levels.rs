@@ -82,9 +82,9 @@ fn the_longest_module_decides() {
     assert!(!levels.allows("cairn_daemon_other", Level::INFO), "a path ends between names");
     assert!(!levels.allows("hyper", Level::WARN) && levels.allows("hyper", Level::ERROR));
     let usual = Levels::default();
-    assert!(usual.allows("cairn_io", Level::INFO) && !usual.allows("openraft::engine", Level::WARN));
-    let named: Levels = "info,openraft=debug".parse().expect("levels");
-    assert!(named.allows("openraft::engine", Level::DEBUG));
+    assert!(usual.allows("cairn_io", Level::INFO) && !usual.allows("s3s::dto", Level::WARN));
+    let named: Levels = "info,s3s=debug".parse().expect("levels");
+    assert!(named.allows("s3s::dto", Level::DEBUG));
     assert_eq!(levels.to_string(), "warn,cairn_daemon=info,cairn_daemon::lane=trace");
     assert!("loud".parse::<Levels>().expect_err("no level").contains("choose error, warn, info"));
 }

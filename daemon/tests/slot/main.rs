@@ -1,4 +1,4 @@
-//! Slots: openraft's own suites for the runtime and the storage, and groups on real files, in memory and over RPC.
+//! Slots: groups on real files, in memory and over RPC.
 
 #![allow(
     clippy::disallowed_methods,
@@ -17,5 +17,3 @@ mod harness;
 mod lease;
 mod over_rpc;
 mod room;
-mod runtime;
-mod storage;

@@ -48,14 +48,21 @@ impl Lane {
         Ok(Some(flush.flushed()))
     }
 
-    /// Flushes a slot when so much of it is marked that with another command a record could become too long. To be called
-    /// after each command.
+    /// Whether so much of a slot is marked that with another command a record could become too long: then it must be flushed
+    /// first.
+    ///
+    /// # Errors
+    /// If the index can't be read.
+    pub fn is_flush_due(&self, slot: u32) -> Result<bool, LaneError> {
+        Ok(self.0.state.with_facts(slot, |facts| facts.marked_bytes)? >= self.rows_bytes_max())
+    }
+
+    /// Flushes a slot if it must be. To be called before each command.
     ///
     /// # Errors
     /// As [`Lane::flush_slot`].
     pub async fn flush_if_due(&self, slot: u32) -> Result<(), LaneError> {
-        let marked = self.0.state.with_facts(slot, |facts| facts.marked_bytes)?;
-        if marked >= self.rows_bytes_max() {
+        if self.is_flush_due(slot)? {
             self.flush_slot(slot).await?;
         }
         Ok(())
