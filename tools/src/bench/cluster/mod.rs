@@ -94,8 +94,12 @@ struct Failover {
 struct Idle {
     percent_of_a_core: Vec<f64>,
     bar_percent: f64,
-    resident_bytes: Vec<u64>,
+    /// When it had just begun, all of it.
+    begun_bytes: Vec<u64>,
     bar_bytes: u64,
+    /// After the commits: its own, and what is cached of files.
+    own_bytes: Vec<u64>,
+    mapped_bytes: Vec<u64>,
 }
 
 /// Does what `cairn bench cluster` was asked for.
@@ -122,6 +126,8 @@ async fn measure_all(args: &Args, dir: &std::path::Path) -> Result<Found, Failur
     let bar = progress(steps, "starting nodes");
     let mut three = Nodes::start(dir, "three", 3, args.slots).await?;
     let client = Client::new(&three, args.slots).await.map_err(wrong)?;
+    sleep(STILL).await;
+    let begun = three.usage().await?;
     let (commits, reads) = {
         let one = Nodes::start(dir, "one", 1, args.slots).await?;
         let alone = Client::new(&one, args.slots).await.map_err(wrong)?;
@@ -136,7 +142,7 @@ async fn measure_all(args: &Args, dir: &std::path::Path) -> Result<Found, Failur
         (Rates { bar: Some(RATIO_BAR), ..commits }, reads)
     };
     bar.set_message("idle");
-    let idle = watch_idle(&three, args.seconds).await?;
+    let idle = watch_idle(&three, &begun, args.seconds).await?;
     bar.inc(1);
     bar.set_message("leaders are killed");
     let mut seconds = Vec::new();
@@ -189,7 +195,7 @@ async fn in_turns<F: Future<Output = io::Result<()>> + 'static>(
     Ok(Rates { one_node: round(one_node), three_nodes: round(three_nodes), ratio, bar: None })
 }
 
-async fn watch_idle(nodes: &Nodes, seconds: u64) -> Result<Idle, Failure> {
+async fn watch_idle(nodes: &Nodes, fresh: &[nodes::Usage], seconds: u64) -> Result<Idle, Failure> {
     sleep(STILL).await;
     let (before, begun) = (nodes.usage().await?, time::now());
     sleep(Duration::from_secs(seconds)).await;
@@ -199,8 +205,10 @@ async fn watch_idle(nodes: &Nodes, seconds: u64) -> Result<Idle, Failure> {
     Ok(Idle {
         percent_of_a_core: before.iter().zip(&after).map(percent).collect(),
         bar_percent: IDLE_BAR,
-        resident_bytes: after.iter().map(|usage| usage.resident_bytes).collect(),
+        begun_bytes: fresh.iter().map(|usage| usage.own_bytes + usage.mapped_bytes).collect(),
         bar_bytes: RESIDENT_BAR,
+        own_bytes: after.iter().map(|usage| usage.own_bytes).collect(),
+        mapped_bytes: after.iter().map(|usage| usage.mapped_bytes).collect(),
     })
 }
 
@@ -209,7 +217,8 @@ impl Found {
         let Self { commits, reads, failover, idle, .. } = self;
         let verdict = |holds: bool| if holds { "holds" } else { "FAILS" };
         let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-        let resident = idle.resident_bytes.iter().copied().max().unwrap_or(0);
+        let mib = |bytes: &[u64]| bytes.iter().copied().max().unwrap_or(0) >> 20;
+        let begun = mib(&idle.begun_bytes);
         let mut text = format!("three nodes beside one, {} slots, on {}\n\n", self.slots, self.machine.line());
         for (what, rates) in [("commits of 1 KiB", commits), ("reads of the latest", reads)] {
             let _ = write!(
@@ -234,13 +243,15 @@ impl Found {
         );
         let _ = write!(
             text,
-            "an idle node                      {:.1} % of a core, ≤ {:.0} % {}; {} MiB, ≤ {} MiB {}",
+            "an idle node                      {:.1} % of a core, ≤ {:.0} % {}; begins with {begun} MiB, ≤ {} MiB {}; \
+             after all this {} MiB of its own, {} MiB of cached files",
             most(&idle.percent_of_a_core),
             idle.bar_percent,
             verdict(most(&idle.percent_of_a_core) <= idle.bar_percent),
-            resident >> 20,
             idle.bar_bytes >> 20,
-            verdict(resident <= idle.bar_bytes)
+            verdict(begun <= idle.bar_bytes >> 20),
+            mib(&idle.own_bytes),
+            mib(&idle.mapped_bytes)
         );
         text
     }

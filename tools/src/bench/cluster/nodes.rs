@@ -39,8 +39,10 @@ pub struct Nodes {
 pub struct Usage {
     /// Seconds of a processor since it began.
     pub seconds: f64,
-    /// Memory that it has now.
-    pub resident_bytes: u64,
+    /// Memory of its own that it has now.
+    pub own_bytes: u64,
+    /// Memory that shows files: the program itself, and what is cached of the index.
+    pub mapped_bytes: u64,
 }
 
 impl Nodes {
@@ -160,7 +162,9 @@ async fn usage_of(process: u32) -> Option<Usage> {
     let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
     let seconds = (ticks(11)? + ticks(12)?) / TICKS_A_SECOND;
     let status = read_text(&format!("/proc/{process}/status"), 8192).await.ok()?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = resident.split_whitespace().next()?.parse().ok()?;
-    Some(Usage { seconds, resident_bytes: kib << 10 })
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+    };
+    Some(Usage { seconds, own_bytes: bytes("RssAnon:")?, mapped_bytes: bytes("RssFile:")? })
 }
