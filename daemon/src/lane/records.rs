@@ -249,6 +249,7 @@ impl Lane {
 #[derive(Default)]
 pub struct Landings {
     entries: RefCell<Vec<(u32, At)>>,
+    /// Whether somebody takes them.
     is_wanted: Cell<bool>,
     bell: Bell,
 }
@@ -264,6 +265,12 @@ impl Landings {
     /// The slots and entries that became durable since this was called before.
     pub fn take(&self) -> Vec<(u32, At)> {
         self.entries.take()
+    }
+
+    /// Nobody will ask any more.
+    pub fn stop(&self) {
+        self.is_wanted.set(false);
+        self.entries.take();
     }
 
     /// Takes note of a record that is durable.

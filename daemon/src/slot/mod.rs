@@ -503,7 +503,13 @@ impl Inner {
         groups.remove(&slot);
         let is_used =
             |landings: &Rc<Landings>| groups.values().any(|slot| Rc::ptr_eq(&slot.machine.lane.landings(), landings));
-        self.landing.borrow_mut().retain(|(landings, _)| is_used(landings));
+        self.landing.borrow_mut().retain(|(landings, _)| {
+            let is_used = is_used(landings);
+            if !is_used {
+                landings.stop();
+            }
+            is_used
+        });
     }
 
     fn tick(&self) {

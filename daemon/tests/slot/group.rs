@@ -362,7 +362,7 @@ impl Cluster {
     }
 
     /// Waits until the group rests on every node that runs.
-    async fn until_all_rest(&self) {
+    pub async fn until_all_rest(&self) {
         let running: Vec<usize> = (0..self.nodes.len()).filter(|at| self.nodes[*at].slots.is_some()).collect();
         for _ in 0..400 {
             if running.iter().all(|at| self.status(*at).is_resting) {

@@ -8,6 +8,7 @@ use crate::group::{Cluster, SLOT, begin, options};
 
 on_each_driver!(
     a_leader_reads_without_asking_while_others_answer_it,
+    a_leader_at_rest_reads_without_asking_too,
     a_leader_that_hands_over_asks_first,
     who_has_just_started_votes_for_nobody,
     where_reads_ask_a_majority_they_always_do,
@@ -45,6 +46,19 @@ async fn a_leader_reads_without_asking_while_others_answer_it(place: Place) {
     sleep(options().election.1).await;
     assert!(!reads_alone(&slots), "others may lead by now");
     assert_eq!(slots.barrier(SLOT).await, Err(SlotError::NoQuorum));
+}
+
+async fn a_leader_at_rest_reads_without_asking_too(place: Place) {
+    let cluster = begin(&place, 3).await;
+    cluster.propose("key=value").await;
+    cluster.until_all_rest().await;
+    let slots = cluster.nodes[cluster.leader().expect("it leads")].slots.clone().expect("it runs");
+    // Longer than what others answered before they rested counts for.
+    sleep(options().election.1 * 2).await;
+    assert!(reads_alone(&slots), "that they rest is an answer");
+    cluster.silence();
+    sleep(options().election.1).await;
+    assert!(!reads_alone(&slots), "others may lead by now");
 }
 
 async fn a_leader_that_hands_over_asks_first(place: Place) {
