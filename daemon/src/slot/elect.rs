@@ -33,7 +33,6 @@ impl Slot {
         }
         if !self.rest.is_resting() {
             self.beat_due(self.options.heartbeat);
-            self.send_all();
             self.tell_all();
         }
     }

@@ -61,8 +61,8 @@ pub struct Slot {
     pub changed: Bell,
     /// If nobody is heard by then, this node stands for election.
     pub elect_at: Cell<Instant>,
-    /// The last entry that may have been applied before this start.
-    pub tail: Option<u64>,
+    /// So many entries may have been applied before this start.
+    pub tail: u64,
     /// Whether all that was applied before this start is applied again.
     pub has_recovered: Cell<bool>,
     pub proposals: Cell<usize>,
@@ -122,7 +122,7 @@ impl Slot {
     pub fn new(parts: Parts) -> Rc<Self> {
         let Parts { number, me, options, router, raft, log, machine, lease, flushed, elect_at } = parts;
         let applied = raft.committed;
-        let tail = log.end().max(applied).checked_sub(1);
+        let tail = log.end().max(applied);
         Rc::new_cyclic(|this| Self {
             number,
             me,
@@ -140,7 +140,7 @@ impl Slot {
             changed: Bell::default(),
             elect_at: Cell::new(elect_at),
             tail,
-            has_recovered: Cell::new(tail.is_none()),
+            has_recovered: Cell::new(tail == 0),
             proposals: Cell::new(0),
             is_leaving: Cell::new(false),
             incoming: Mutex::default(),

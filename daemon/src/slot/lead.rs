@@ -5,7 +5,7 @@ use futures_channel::oneshot;
 
 use super::SlotError;
 use super::group::{Slot, Waiting};
-use super::raft::Beating;
+use super::raft::{Beating, Peer};
 use super::snapshot::Sent;
 use super::types::{At, Entry, Payload, Vote};
 use super::wire::{Append, Question, Reply, Transfer};
@@ -79,33 +79,26 @@ impl Slot {
 
     /// Sends what the others haven't.
     pub fn send_all(&self) {
-        let (end, now) = (self.log.end(), time::now());
+        let end = self.log.end();
+        self.send_to(|peer| peer.next < end);
+    }
+
+    /// The same, and tells those that don't know how far the log is committed.
+    pub fn tell_all(&self) {
+        let (end, committed) = (self.log.end(), self.raft.borrow().committed);
+        self.send_to(|peer| peer.next < end || peer.told < committed);
+    }
+
+    fn send_to(&self, is_meant: impl Fn(&Peer) -> bool) {
+        let now = time::now();
         let mut raft = self.raft.borrow_mut();
         let term = raft.vote.term;
         let Some(lead) = raft.lead_mut() else { return };
-        for (node, peer) in &mut lead.peers {
-            let pauses = peer.pauses.is_some_and(|until| now < until);
-            if peer.next < end && !peer.is_sending && !pauses {
-                peer.is_sending = true;
-                let node = *node;
-                self.run(async move |slot| slot.keep_sending(term, node).await);
-            }
-        }
-    }
-
-    /// Tells those that don't know how far the log is committed.
-    pub fn tell_all(&self) {
-        let now = time::now();
-        let mut raft = self.raft.borrow_mut();
-        let (term, committed) = (raft.vote.term, raft.committed);
-        let Some(lead) = raft.lead_mut() else { return };
-        for (node, peer) in &mut lead.peers {
-            let pauses = peer.pauses.is_some_and(|until| now < until);
-            if peer.told < committed && !peer.is_sending && !pauses {
-                peer.is_sending = true;
-                let node = *node;
-                self.run(async move |slot| slot.keep_sending(term, node).await);
-            }
+        let is_free = |peer: &Peer| !peer.is_sending && peer.pauses.is_none_or(|until| now >= until);
+        for (node, peer) in lead.peers.iter_mut().filter(|(_, peer)| is_free(peer) && is_meant(peer)) {
+            peer.is_sending = true;
+            let node = *node;
+            self.run(async move |slot| slot.keep_sending(term, node).await);
         }
     }
 
@@ -185,7 +178,7 @@ impl Slot {
         self.log.at(index).ok().flatten()
     }
 
-    /// Takes note that a node heard this leader, or didn't; whether it has the entry before, if it answered.
+    /// Takes note that a node heard this leader; whether it has the entry before, if it did.
     fn take_reply(&self, term: u64, node: u64, sent: Instant, reply: Option<&Reply>) -> Option<bool> {
         let mut raft = self.raft.borrow_mut();
         if let Some(Reply::Higher(higher)) = reply {
@@ -196,9 +189,8 @@ impl Slot {
             Some(Reply::Conflict) => Some(false),
             _ => None,
         };
-        if let Some(peer) = raft.peer_mut(term, node) {
-            let at = if has.is_some() { &mut peer.acked } else { &mut peer.missed };
-            *at = (*at).max(Some(sent));
+        if let Some(peer) = raft.peer_mut(term, node).filter(|_| has.is_some()) {
+            peer.acked = peer.acked.max(Some(sent));
         }
         drop(raft);
         self.changed.ring();
@@ -279,9 +271,12 @@ impl Slot {
         let append = Append { vote, before, entries: Vec::new(), committed: self.committed_at(committed) };
         let sent = time::now();
         let reply = self.router.ask(node, self.number, &Question::Append(append), self.options.election.0).await;
-        self.take_reply(term, node, sent, reply.as_ref().ok());
+        let has_heard = self.take_reply(term, node, sent, reply.as_ref().ok()).is_some();
         let mut raft = self.raft.borrow_mut();
         let Some(peer) = raft.peer_mut(term, node) else { return false };
+        if !has_heard {
+            peer.missed = Some(sent);
+        }
         if matches!(reply, Ok(Reply::Appended)) && before.is_some() {
             peer.told = peer.told.max(committed);
         }
@@ -289,6 +284,9 @@ impl Slot {
         if !again {
             peer.beating = Beating::No;
         }
+        drop(raft);
+        // Who waits for a majority may see now that there is none.
+        self.changed.ring();
         again
     }
 

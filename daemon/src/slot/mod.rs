@@ -613,8 +613,7 @@ impl Slot {
         }
         let is_there = || {
             let heard = self.raft.borrow().heard?;
-            let needed = self.tail.map_or(0, |tail| tail + 1).min(self.log.end());
-            (heard.min(self.applied.get()) >= needed).then_some(())
+            (heard.min(self.applied.get()) >= self.tail.min(self.log.end())).then_some(())
         };
         self.until(is_there).await?;
         self.has_recovered.set(true);

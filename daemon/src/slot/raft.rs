@@ -61,7 +61,7 @@ pub struct Peer {
     pub is_sought: bool,
     /// When what it answered last was sent: it heard the leader then or later.
     pub acked: Option<Instant>,
-    /// When what it didn't answer was sent.
+    /// When the last word that the leader is there was sent that it didn't answer.
     pub missed: Option<Instant>,
     /// So many committed entries it was told of.
     pub told: u64,
