@@ -11,6 +11,7 @@
 //! | a follower restarts, and forgets whom it heard | it votes for nobody for as long after its start |
 //! | a follower's group is moved to another disk | the same |
 //! | a leader hands over, because it was told to or is to leave the group | it reads so no more in this term, whether it succeeds or not |
+//! | an earlier leader's wish to hand over arrives late | others go back on what they promised a leader only in the term behind its own |
 //! | a leader stands still | the clock is looked at and the rows are read without anything in between |
 //! | members change | a majority of the old and of the new ones is counted |
 //! | a machine is suspended with its clock, others go on | it does break it: `cluster.reads` must be `majority` there |
