@@ -242,11 +242,11 @@ impl SlotLog {
         true
     }
 
-    /// Waits until no entry is on its way: all have landed, or nobody brings them on their way any more.
+    /// Waits until no entry is on its way: all have landed, nobody brings them on their way any more, or the lane takes no writes.
     pub async fn all_landed(&self) {
         loop {
             let end = if self.0.is_closing.get() { self.0.recent.borrow().submitted } else { self.end() };
-            if self.landed_to() >= end {
+            if self.landed_to() >= end || self.0.lane.check().is_err() {
                 return;
             }
             self.0.landed.rung().await;

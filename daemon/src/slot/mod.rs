@@ -517,7 +517,8 @@ impl Inner {
         for slot in groups {
             match slot.machine.lane.check() {
                 Ok(()) => slot.tick(),
-                Err(_) if slot.is_over() => {}
+                // Who waits for what is on its way waits in vain.
+                Err(_) if slot.is_over() => slot.log.close(),
                 Err(error) => slot.fail(&error),
             }
         }

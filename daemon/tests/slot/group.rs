@@ -34,6 +34,7 @@ on_each_driver!(
     more_rows_between_two_snapshots_than_a_record_holds_are_no_trouble,
     a_replica_that_is_too_old_stops_and_says_so,
     a_group_whose_task_panicked_is_not_taken_for_well,
+    a_group_leaves_a_lane_that_takes_no_writes_any_more,
     rows_that_end_before_the_log_begins_are_not_shown,
     rows_that_the_log_never_had_are_in_it_before_it_begins_behind_them,
 );
@@ -513,6 +514,22 @@ async fn a_replica_that_is_too_old_stops_and_says_so(place: Place) {
 async fn a_group_whose_task_panicked_is_not_taken_for_well(place: Place) {
     let why = until_stopped(&place, b"panic=1").await;
     assert!(!why.is_empty(), "{why}");
+}
+
+async fn a_group_leaves_a_lane_that_takes_no_writes_any_more(place: Place) {
+    let cluster = Cluster::new(&place, 1, None).await;
+    let (lane, slots) =
+        (cluster.nodes[0].lane.as_ref().expect("it runs"), cluster.nodes[0].slots.clone().expect("it runs"));
+    slots.create(SLOT, &ids([1])).await.expect("it begins");
+    cluster.propose("key=value").await;
+    let mut proposing = Box::pin(slots.propose(SLOT, Bytes::from_static(b"key=last")));
+    assert!(futures_util::poll!(&mut proposing).is_pending(), "it is on its way to the disk");
+    drop(proposing);
+    lane.log().poison("as the test wants");
+    let began = time::now();
+    slots.leave(SLOT).await.expect("nothing of it comes any more");
+    assert!(began.elapsed() < Duration::from_secs(10), "it waited for what can't land");
+    assert_eq!(slots.status(SLOT), Err(SlotError::NoSlot(SLOT)));
 }
 
 /// What a damaged log leaves whose last flush is gone: the entries between are purged.
