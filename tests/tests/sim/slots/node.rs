@@ -225,9 +225,9 @@ async fn get(slots: &Slots, slot: u32, key: u64) -> Result<Vec<u8>, SlotError> {
 async fn change_members(books: &Books, slots: &Slots, bytes: &[u8]) -> Vec<u8> {
     let Some((slot, rest)) = slot_of(bytes) else { return vec![AGAIN] };
     let mut members = books.members();
-    if let Some(without) = rest.first() {
+    rest.iter().for_each(|without| {
         members.remove(&u64::from(*without));
-    }
+    });
     match timeout(millis(1_500), slots.change_voters(slot, &members.into_iter().map(Id).collect())).await {
         Ok(Ok(())) => vec![SAID],
         Ok(Err(error)) => refusal(&error),
