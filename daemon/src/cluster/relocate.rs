@@ -248,6 +248,12 @@ impl Work {
         if !self.runs(slot).await? {
             return Ok(Some("its group doesn't run here; start the node again".to_owned()));
         }
+        let has_applied =
+            move |core: Rc<Core>| async move { core.slots.status(slot).is_ok_and(|it| it.applied.is_some()) };
+        if !core.run(Line::Lead, owner, has_applied).await? {
+            // Stopped again and again, it would never come to it: after each start it first waits before it votes.
+            return Ok(Some("its group has applied nothing since the start; it is moved when it has".to_owned()));
+        }
         core.note_moving(slot, true).await?;
         match core.run(Line::Lead, owner, move |core| async move { core.slots.leave(slot).await }).await? {
             Ok(()) => Ok(None),

@@ -44,9 +44,9 @@ impl Slots {
 }
 
 impl Slot {
-    /// Whether nothing is being applied or written for it but entries.
+    /// Whether nothing is being applied or written for it but entries, or it can't go on anyway.
     fn is_still(&self) -> bool {
-        !self.runs.is_applying.get() && !self.runs.is_keeping.get() && self.turn.try_lock().is_some()
+        self.is_over() || !self.runs.is_applying.get() && !self.runs.is_keeping.get() && self.turn.try_lock().is_some()
     }
 }
 
