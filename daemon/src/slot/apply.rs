@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use cairn_io::task::yield_now;
 
-use super::SlotError;
 use super::group::Slot;
 use super::log::behind;
 use super::types::{At, Entry};
+use super::{SlotError, another_leads, stopped};
 use crate::lane::LaneError;
 
 /// Entries applied before others get their turn on the core.
@@ -84,21 +84,16 @@ impl Slot {
 
     async fn apply_rest(&self) -> io::Result<()> {
         let lane = &self.machine.lane;
-        let is_done = |is_done: Result<bool, LaneError>| is_done.map_err(io::Error::other);
         loop {
             lane.wait_to_apply().await.map_err(io::Error::other)?;
             lane.flush_if_due(self.number).await.map_err(io::Error::other)?;
-            if is_done(self.apply_some())? {
+            if self.apply_some().map_err(io::Error::other)? {
                 break;
             }
             let (next, committed) = (self.applied.get(), self.raft.borrow().committed);
             if next < committed && self.log.recent(next).is_none() {
                 // Behind what there is room for in memory.
-                let entries = self.log.read(next, committed.min(next + ENTRIES_AT_ONCE as u64)).await?;
-                if entries.is_empty() {
-                    return Err(io::Error::other(format!("entry {next} of its log is missing; see `cairn fsck`")));
-                }
-                for entry in entries {
+                for entry in self.log.read_there(next, committed.min(next + ENTRIES_AT_ONCE as u64)).await? {
                     lane.flush_if_due(self.number).await.map_err(io::Error::other)?;
                     self.apply_entry(entry).map_err(io::Error::other)?;
                 }
@@ -122,7 +117,7 @@ impl Slot {
                 let _ = first.answer.send(Ok(answer));
                 break;
             }
-            let _ = first.answer.send(Err(SlotError::Unknown("another node leads now".to_owned())));
+            let _ = first.answer.send(Err(another_leads()));
         }
         Ok(())
     }
@@ -170,7 +165,7 @@ impl Slot {
 
     /// The last entry that is applied.
     pub fn last_applied(&self) -> Result<Option<At>, SlotError> {
-        self.machine.applied().map_err(|error| SlotError::Stopped(error.to_string()))
+        self.machine.applied().map_err(stopped)
     }
 }
 

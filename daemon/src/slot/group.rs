@@ -36,7 +36,7 @@ use super::raft::Raft;
 use super::rest::Rest;
 use super::router::Router;
 use super::types::At;
-use super::{Options, SlotError};
+use super::{Options, SlotError, another_leads};
 
 /// See the module.
 pub struct Slot {
@@ -114,15 +114,15 @@ pub struct Parts {
     pub machine: SlotMachine,
     pub lease: Lease,
     pub flushed: u64,
-    pub elect_at: Instant,
 }
 
 impl Slot {
     /// A member that has done nothing yet.
     pub fn new(parts: Parts) -> Rc<Self> {
-        let Parts { number, me, options, router, raft, log, machine, lease, flushed, elect_at } = parts;
+        let Parts { number, me, options, router, raft, log, machine, lease, flushed } = parts;
         let applied = raft.committed;
         let tail = log.end().max(applied);
+        let elect_at = time::now() + options.election.1;
         Rc::new_cyclic(|this| Self {
             number,
             me,
@@ -221,7 +221,7 @@ impl Slot {
         let given_up = waiting.split_off(keep);
         drop(waiting);
         for waiting in given_up {
-            let _ = waiting.answer.send(Err(SlotError::Unknown("another node leads now".to_owned())));
+            let _ = waiting.answer.send(Err(another_leads()));
         }
     }
 

@@ -74,8 +74,8 @@ impl Recent {
         self.entries.push_back(entry);
     }
 
-    fn pop(&mut self, entry: Option<&Entry>) {
-        self.bytes -= entry.map_or(0, weight);
+    fn pop(&mut self, entry: &Entry) {
+        self.bytes -= weight(entry);
     }
 
     /// Forgets what can be read from disk and there is no room for.
@@ -83,22 +83,26 @@ impl Recent {
         while self.bytes > CACHE_BYTES || self.entries.len() > CACHE_ENTRIES {
             let landed = self.landed;
             let Some(entry) = self.entries.pop_front_if(|entry| entry.at.index < landed) else { return };
-            self.pop(Some(&entry));
+            self.pop(&entry);
         }
     }
 
     fn truncate(&mut self, from: u64) {
         while let Some(entry) = self.entries.pop_back_if(|entry| entry.at.index >= from) {
-            self.pop(Some(&entry));
+            self.pop(&entry);
         }
         self.landed = self.landed.min(from);
         self.submitted = self.submitted.min(from);
     }
 
-    fn purge(&mut self, upto: u64) {
-        while let Some(entry) = self.entries.pop_front_if(|entry| entry.at.index <= upto) {
-            self.pop(Some(&entry));
+    fn drop_before(&mut self, index: u64) {
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.at.index < index) {
+            self.pop(&entry);
         }
+    }
+
+    fn purge(&mut self, upto: u64) {
+        self.drop_before(upto + 1);
         self.landed = self.landed.max(upto + 1);
         self.submitted = self.submitted.max(upto + 1);
         self.entries.shrink_to(CACHE_ENTRIES.min(self.entries.len() * 2));
@@ -346,9 +350,7 @@ impl SlotLog {
     pub fn forget(&self, before: u64) {
         let mut recent = self.0.recent.borrow_mut();
         let before = before.min(recent.landed);
-        while let Some(entry) = recent.entries.pop_front_if(|entry| entry.at.index < before) {
-            recent.pop(Some(&entry));
-        }
+        recent.drop_before(before);
         recent.entries.shrink_to_fit();
     }
 
@@ -380,6 +382,16 @@ impl SlotLog {
             found.push(entry);
         }
         Ok(found)
+    }
+
+    /// The same where the first must be there.
+    ///
+    /// # Errors
+    /// If it isn't, also.
+    pub async fn read_there(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        let found = self.read(from, to).await?;
+        let missing = || io::Error::other(format!("entry {from} of its log is missing; see `cairn fsck`"));
+        if found.is_empty() { Err(missing()) } else { Ok(found) }
     }
 
     async fn read_one(&self, index: u64) -> io::Result<Option<Entry>> {

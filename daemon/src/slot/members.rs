@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::SlotError;
 use super::group::Slot;
 use super::raft::Peer;
 use super::types::{At, Membership, Payload};
+use super::{SlotError, another_leads};
 
 impl Slot {
     /// Makes these the group's voters; all others leave it.
@@ -83,7 +83,7 @@ impl Slot {
     async fn while_leading(&self, term: u64, is_so: impl Fn() -> bool) -> Result<(), SlotError> {
         self.until(|| match self.leading() {
             Some(now) if now == term => is_so().then_some(Ok(())),
-            _ => Some(Err(SlotError::Unknown("another node leads now".to_owned()))),
+            _ => Some(Err(another_leads())),
         })
         .await?
     }

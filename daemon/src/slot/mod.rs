@@ -243,13 +243,8 @@ impl Slots {
         let mut raft = Raft::new(me, log.vote(), behind(facts.applied), members);
         let mut next = raft.committed;
         while next < log.end() {
-            let entries = log.read(next, log.end()).await.map_err(stopped)?;
-            let Some(last) = entries.last() else {
-                let message = format!("entry {next} of its log is missing; see `cairn fsck`");
-                return Err(SlotError::Stopped(message));
-            };
-            next = last.at.index + 1;
-            for Entry { at, payload } in entries {
+            for Entry { at, payload } in log.read_there(next, log.end()).await.map_err(stopped)? {
+                next = at.index + 1;
                 if let Payload::Members(membership) = payload {
                     raft.push_members(at, membership);
                 }
@@ -261,10 +256,9 @@ impl Slots {
             // Nobody else could lead: there is nothing to wait for.
             lease.end_waiting();
         }
-        let elect_at = time::now() + self.0.options.election.1;
         let (options, router) = (self.0.options.clone(), self.0.router.clone());
         let (machine, flushed) = (SlotMachine::new(lane, slot, machine), behind(facts.flushed.map(|(at, _)| at)));
-        let parts = Parts { number: slot, me, options, router, raft, log, machine, lease, flushed, elect_at };
+        let parts = Parts { number: slot, me, options, router, raft, log, machine, lease, flushed };
         let here = Slot::new(parts);
         self.0.listen(lane);
         self.0.groups.borrow_mut().insert(slot, here.clone());
@@ -570,6 +564,11 @@ const GROUPS_AT_ONCE: usize = 64;
 
 fn unknown(why: &str) -> SlotError {
     SlotError::Unknown(why.to_owned())
+}
+
+/// What became of something that this node proposed.
+fn another_leads() -> SlotError {
+    unknown("another node leads now")
 }
 
 /// A proposal that is under way.
