@@ -33,11 +33,21 @@ pub trait Machine {
 
 /// Rows to read.
 pub trait Rows {
-    /// The value under this key.
+    /// Lends the value under this key, if there is one.
     ///
     /// # Errors
     /// If the rows can't be read.
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+    fn lend(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<(), Error>;
+
+    /// A copy of the value under this key.
+    ///
+    /// # Errors
+    /// If the rows can't be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mut found = None;
+        self.lend(key, &mut |value| found = Some(value.to_vec()))?;
+        Ok(found)
+    }
 
     /// Visits the rows within a range in order, until the visitor breaks.
     ///
@@ -47,8 +57,9 @@ pub trait Rows {
 }
 
 impl Rows for BTreeMap<Vec<u8>, Vec<u8>> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.get(key).cloned())
+    fn lend(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        self.get(key).into_iter().for_each(|value| read(value));
+        Ok(())
     }
 
     fn walk(&self, range: Range<'_>, order: Order, visit: &mut Visit<'_>) -> Result<(), Error> {
@@ -84,8 +95,8 @@ impl<'i> SlotRows<'i> {
 }
 
 impl Rows for SlotRows<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.index.get(Table::State, &self.key(key))
+    fn lend(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        self.index.get_with(Table::State, &self.key(key), read).map(drop)
     }
 
     fn walk(&self, (low, high): Range<'_>, order: Order, visit: &mut Visit<'_>) -> Result<(), Error> {
@@ -143,10 +154,13 @@ impl<'r> Batch<'r> {
 }
 
 impl Rows for Batch<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    fn lend(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         match self.changes.get(key) {
-            Some(changed) => Ok(changed.clone()),
-            None => self.below.get(key),
+            Some(changed) => {
+                changed.iter().for_each(|value| read(value));
+                Ok(())
+            }
+            None => self.below.lend(key, read),
         }
     }
 

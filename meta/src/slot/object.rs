@@ -188,23 +188,21 @@ pub fn load(rows: &dyn Rows, bucket: BucketId, key: &str) -> Result<Option<KeyRo
 fn load_from(rows: &dyn Rows, spaces: &[Space], bucket: BucketId, key: &str) -> Result<Option<KeyRow>, Error> {
     for space in spaces {
         let at = of_key(*space, bucket, key);
-        if let Some(bytes) = rows.get(&at)? {
-            return row(&at, &bytes).map(Some);
+        let mut found = None;
+        rows.lend(&at, &mut |bytes| found = Some(row(&at, bytes)))?;
+        if found.is_some() {
+            return found.transpose();
         }
     }
     Ok(None)
 }
 
-/// A version of a key; `None`: it isn't there.
-pub fn version(
+/// A version of a key that isn't its preferred one; `None`: it isn't there.
+pub fn other_version(
     rows: &dyn Rows,
     (bucket, key): (BucketId, &str),
-    found: &KeyRow,
     id: VersionId,
 ) -> Result<Option<Version>, Error> {
-    if found.preferred.id == id {
-        return Ok(Some(found.preferred.clone()));
-    }
     let at = of_version(bucket, key, id);
     rows.get(&at)?.map(|bytes| row(&at, &bytes)).transpose()
 }
@@ -294,7 +292,8 @@ impl<'k> Key<'k> {
     pub fn version(&self, rows: &dyn Rows, id: VersionId) -> Result<Option<Version>, Error> {
         match (self.changed.get(&id), &self.before) {
             (Some(changed), _) => Ok(changed.clone()),
-            (None, Some(before)) => version(rows, (self.bucket, self.key), before, id),
+            (None, Some(before)) if before.preferred.id == id => Ok(Some(before.preferred.clone())),
+            (None, Some(_)) => other_version(rows, (self.bucket, self.key), id),
             (None, None) => Ok(None),
         }
     }

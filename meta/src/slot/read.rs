@@ -84,9 +84,10 @@ pub fn read(
         Mode::Preferred | Mode::ConfirmedOnly | Mode::ProvisionalAllowed => heads.last().map(|head| head.id),
     };
     let Some(id) = wanted else { return Ok(None) };
-    let found = match (local.iter().find(|version| version.id == id), &row) {
+    let found = match (local.iter().find(|version| version.id == id), row) {
         (Some(version), _) => Some(version.clone()),
-        (None, Some(row)) => object::version(rows, (bucket, key), row, id)?,
+        (None, Some(row)) if row.preferred.id == id => Some(row.preferred),
+        (None, Some(_)) => object::other_version(rows, (bucket, key), id)?,
         (None, None) => None,
     };
     let conflict = Conflict::of(&heads);
