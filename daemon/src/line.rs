@@ -11,6 +11,7 @@ use std::rc::Rc;
 use cairn_io::mesh::{Endpoint, Mesh};
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::{Bell, CoreId, here};
+use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
@@ -61,16 +62,16 @@ impl<C: 'static> Line<C> {
         if to == here() {
             return Ok(work(own.clone()).await);
         }
-        let (answer, answered) = async_channel::bounded(1);
+        let (answer, answered) = oneshot::channel();
         let job = move |core: Rc<C>| {
             let answering = async move {
                 // Whoever asked may have gone.
-                let _ = answer.send(work(core).await).await;
+                let _ = answer.send(work(core).await);
             };
             answering.boxed_local()
         };
         self.0.send(to, (class, Box::new(job))).await.map_err(|_| Gone(to))?;
-        answered.recv().await.map_err(|_| Gone(to))
+        answered.await.map_err(|_| Gone(to))
     }
 }
 
