@@ -83,14 +83,19 @@ impl WallTime {
     pub const fn as_unix_nanos(self) -> u64 {
         self.0
     }
+
+    /// Its year, month and day in UTC.
+    pub const fn date(self) -> (u64, u64, u64) {
+        date(self.0 / 86_400_000_000_000)
+    }
 }
 
 /// A date and time in UTC, to the millisecond.
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0 / 1_000_000;
-        let (days, rest) = (millis / 86_400_000, millis % 86_400_000);
-        let (year, month, day) = date(days);
+        let rest = millis % 86_400_000;
+        let (year, month, day) = self.date();
         let (hours, minutes, seconds) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", rest % 1000)
     }

@@ -54,6 +54,14 @@ pub(crate) fn row<'b, T: Decode<'b, ()>>(key: &[u8], bytes: &'b [u8]) -> Result<
     decode(bytes).map_err(|_| Error::row(key, "not what a machine writes there"))
 }
 
+/// A number as small hexadecimal digits.
+pub(crate) fn digits(number: u128, into: &mut [u8; 32]) -> &str {
+    for (into, byte) in into.as_chunks_mut().0.iter_mut().zip(number.to_be_bytes()) {
+        *into = [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+    }
+    std::str::from_utf8(into).unwrap_or_default()
+}
+
 /// Makes a number of 128 bits a type of its own: 16 bytes, big-endian, in rows, commands and on the wire.
 macro_rules! wide_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -63,7 +71,7 @@ macro_rules! wide_id {
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "{:032x}", self.0)
+                f.pad($crate::encoding::digits(self.0, &mut [0; 32]))
             }
         }
 

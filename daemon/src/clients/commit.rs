@@ -44,7 +44,7 @@ impl Clients {
             // With the settings of now, so that what they lock or forbid is locked or forbidden.
             let bucket = self.bucket(commit.bucket).await?;
             let (mode, body) = (words::mode(&commit.mode)?, body(asker, &bucket, commit)?);
-            let (id, place) = (new_version(), Place { bucket: bucket.record.stamp(), key: commit.key.clone() });
+            let (id, place) = (new_version(), Place { bucket: bucket.record().stamp(), key: commit.key.clone() });
             let write = Command::Commit(vec![Write { place, id, mode, body }]);
             let token = commit.idempotency.map_or_else(new_token, |intent| token(asker, commit, intent, turn));
             match self.cluster.command((commit.bucket, &commit.key), Some(token), write).await {

@@ -40,11 +40,10 @@ impl Clients {
             addresses: addresses.collect(),
             buckets: vec![],
         };
-        for (at, (name, record)) in map.buckets.iter().enumerate() {
+        for (at, bucket) in map.all_buckets().enumerate() {
             if at % AT_A_TIME == AT_A_TIME - 1 {
                 yield_now().await;
             }
-            let bucket = Bucket { name: name.clone(), record: record.clone() };
             if asker.sees(&bucket) {
                 shown.buckets.push(of_bucket(&bucket));
             }
@@ -99,14 +98,14 @@ impl Clients {
         for turn in 0_u64.. {
             let bucket = self.bucket(new.id).await?;
             asker.own(&bucket).map_err(|error| of_s3(&error))?;
-            if !new.name.is_empty() && new.name != bucket.name {
+            if !new.name.is_empty() && new.name != bucket.name() {
                 return Err(bad_input("change.updateBucket.name", "a bucket keeps its name: leave it out"));
             }
-            let settings = BucketSettings { offline: offline(new.offline), ..bucket.record.settings };
+            let settings = BucketSettings { offline: offline(new.offline), ..bucket.record().settings.clone() };
             // What was changed since is refused by control, unless this very change did it.
-            let is_stale = request.epoch != 0 && bucket.record.epoch > request.epoch;
-            let expected = Some(if is_stale { request.epoch } else { bucket.record.epoch });
-            let set = Command::SetBucket(SetBucket { name: bucket.name, expected, settings });
+            let is_stale = request.epoch != 0 && bucket.record().epoch > request.epoch;
+            let expected = Some(if is_stale { request.epoch } else { bucket.record().epoch });
+            let set = Command::SetBucket(SetBucket { name: bucket.name().to_owned(), expected, settings });
             match self.propose_once(asker, request, turn, set).await {
                 Ok(Done::Bucket { epoch, .. }) => return Ok(Applied { epoch, bucket: 0 }),
                 Err(ClusterError::ControlRefused(Refusal::Changed { .. })) if request.epoch == 0 => {}
@@ -121,10 +120,10 @@ impl Clients {
     async fn remove_bucket(&self, asker: &Asker, epoch: u64, id: u64) -> Answer<Applied> {
         // One whose deletion was begun and not finished is deleted again.
         let bucket = self.find_bucket(id).await?;
-        if epoch != 0 && bucket.record.state == BucketState::Open && bucket.record.epoch > epoch {
-            return Err(of_cluster(ClusterError::ControlRefused(Refusal::Changed { found: bucket.record.epoch })));
+        if epoch != 0 && bucket.record().state == BucketState::Open && bucket.record().epoch > epoch {
+            return Err(of_cluster(ClusterError::ControlRefused(Refusal::Changed { found: bucket.record().epoch })));
         }
-        asker.remove_bucket(&bucket.name).await.map_err(|error| of_s3_work(&error))?;
+        asker.remove_bucket(bucket.name()).await.map_err(|error| of_s3_work(&error))?;
         Ok(Applied { epoch: self.cluster.map().epoch, bucket: 0 })
     }
 
@@ -157,12 +156,12 @@ fn offline(offline: Offline) -> Without {
 }
 
 fn of_bucket(bucket: &Bucket) -> wire::Bucket {
-    let settings = &bucket.record.settings;
+    let settings = &bucket.record().settings;
     let offline = match settings.offline {
         Without::Accept => Offline::Accept,
         Without::Reject => Offline::Reject,
     };
-    wire::Bucket { id: bucket.record.id, name: bucket.name.clone(), policy: settings.policy.clone(), offline }
+    wire::Bucket { id: bucket.record().id, name: bucket.name().to_owned(), policy: settings.policy.clone(), offline }
 }
 
 /// The map file of `docs/placement.md`.

@@ -56,7 +56,7 @@ impl Clients {
     /// A bucket that may be used.
     async fn bucket(&self, id: BucketId) -> Answer<Bucket> {
         let bucket = self.find_bucket(id).await?;
-        if bucket.record.state == BucketState::Open { Ok(bucket) } else { Err(error::no_bucket(id)) }
+        if bucket.record().state == BucketState::Open { Ok(bucket) } else { Err(error::no_bucket(id)) }
     }
 
     /// A bucket, be it that it is being deleted.
@@ -65,9 +65,7 @@ impl Clients {
         if id > self.cluster.map().epoch {
             self.cluster.catch_up().await.map_err(error::of_cluster)?;
         }
-        let map = self.cluster.map();
-        let (name, record) = map.bucket_by_id(id).ok_or_else(|| error::no_bucket(id))?;
-        Ok(Bucket { name: name.clone(), record: record.clone() })
+        self.cluster.map().find_id(id).ok_or_else(|| error::no_bucket(id))
     }
 }
 

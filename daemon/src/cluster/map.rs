@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use cairn_meta::control::bucket::BucketRecord;
@@ -27,6 +28,25 @@ struct Ready {
     bucket_ids: HashMap<BucketId, usize>,
     /// By public half.
     keys: HashMap<String, AccessKey>,
+}
+
+/// A bucket of a map. It keeps the map.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    map: Rc<Map>,
+    at: usize,
+}
+
+impl Bucket {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.map.buckets[self.at].0
+    }
+
+    /// What is said of it.
+    pub fn record(&self) -> &BucketRecord {
+        &self.map.buckets[self.at].1
+    }
 }
 
 /// An access key that may be used.
@@ -57,15 +77,28 @@ impl Map {
         Self(Arc::new(Ready { whole, bucket_ids, keys }))
     }
 
-    /// A bucket by its name.
+    /// What is said of a bucket, by its name.
     pub fn bucket(&self, name: &str) -> Option<&BucketRecord> {
-        let at = self.0.whole.buckets.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
-        Some(&self.0.whole.buckets[at].1)
+        Some(&self.buckets[self.place_of(name)?].1)
     }
 
-    /// A bucket and its name, by its id.
-    pub fn bucket_by_id(&self, id: BucketId) -> Option<&(String, BucketRecord)> {
-        self.0.whole.buckets.get(*self.0.bucket_ids.get(&id)?)
+    /// A bucket by its name.
+    pub fn find(self: &Rc<Self>, name: &str) -> Option<Bucket> {
+        Some(Bucket { map: self.clone(), at: self.place_of(name)? })
+    }
+
+    /// A bucket by its id.
+    pub fn find_id(self: &Rc<Self>, id: BucketId) -> Option<Bucket> {
+        Some(Bucket { map: self.clone(), at: *self.0.bucket_ids.get(&id)? })
+    }
+
+    /// All buckets.
+    pub fn all_buckets(self: &Rc<Self>) -> impl Iterator<Item = Bucket> {
+        (0..self.buckets.len()).map(|at| Bucket { map: self.clone(), at })
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.buckets.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()
     }
 
     /// An access key by its public half.

@@ -44,7 +44,7 @@ pub use bucket::Deleted;
 pub use error::ClusterError;
 pub use hub::Hub;
 pub use keys::{ADMIN, NewKey};
-pub use map::{AccessKey, Map};
+pub use map::{AccessKey, Bucket, Map};
 pub use open::Options;
 pub use peers::{Calls, Missed, PeerAddress, Peers};
 pub use relocate::{Relocate, RelocateMessage, Relocated, relocate_stopped};

@@ -2,27 +2,28 @@
 
 use cairn_io::time::WallTime;
 
-const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAYS: [&str; 7] = ["Thu, ", "Fri, ", "Sat, ", "Sun, ", "Mon, ", "Tue, ", "Wed, "];
+const MONTHS: [&str; 12] =
+    [" Jan ", " Feb ", " Mar ", " Apr ", " May ", " Jun ", " Jul ", " Aug ", " Sep ", " Oct ", " Nov ", " Dec "];
 
 /// As `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn http_date(at: WallTime) -> String {
-    // As `1994-11-06T08:49:37.000Z`.
-    let text = at.to_string();
-    let (date, clock) = text.split_once('T').unwrap_or((&text, ""));
-    let mut parts = date.split('-');
-    let (year, month, day) = (parts.next(), parts.next(), parts.next());
-    let month: usize = month.and_then(|month| month.parse().ok()).unwrap_or(1);
+    let seconds = at.as_unix_nanos() / 1_000_000_000;
+    let (year, month, day) = at.date();
+    let mut text = String::with_capacity(29);
+    let mut two = |before: &str, number: u64| {
+        text.push_str(before);
+        text.extend([number / 10, number % 10].map(|digit| char::from(b'0' + digit as u8)));
+    };
     // 1970 began on a Thursday.
-    let weekday = at.as_unix_nanos() / 86_400_000_000_000 % 7;
-    format!(
-        "{}, {} {} {} {} GMT",
-        DAYS[weekday as usize],
-        day.unwrap_or_default(),
-        MONTHS[(month - 1) % 12],
-        year.unwrap_or_default(),
-        clock.get(..8).unwrap_or_default()
-    )
+    two(DAYS[(seconds / 86_400 % 7) as usize], day);
+    two(MONTHS[(month - 1) as usize], year / 100 % 100);
+    two("", year % 100);
+    two(" ", seconds / 3600 % 24);
+    two(":", seconds / 60 % 60);
+    two(":", seconds % 60);
+    text.push_str(" GMT");
+    text
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub mod client;
 mod date;
 mod stream;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -130,6 +130,8 @@ struct Shared {
     ended: Bell,
     /// Refused connections whose last bytes are being waited for.
     lingering: Cell<usize>,
+    /// The date of the last answer, and the second that it was.
+    date: RefCell<(u64, HeaderValue)>,
 }
 
 /// A view of a server's counts.
@@ -167,6 +169,7 @@ impl Server {
             cut: Shutdown::new(),
             ended: Bell::default(),
             lingering: Cell::default(),
+            date: RefCell::new((u64::MAX, HeaderValue::from_static(""))),
         };
         Ok(Self { listener, shared: Rc::new(shared) })
     }
@@ -273,6 +276,19 @@ impl Shared {
         self.counts.set(counts);
     }
 
+    /// What an answer's header says of the time.
+    fn date(&self) -> HeaderValue {
+        let now = time::wall();
+        let second = now.as_unix_nanos() / 1_000_000_000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != second
+            && let Ok(value) = HeaderValue::from_str(&http_date(now))
+        {
+            *date = (second, value);
+        }
+        date.1.clone()
+    }
+
     async fn all_ended(&self) {
         while self.counts.get().connections > 0 {
             self.ended.rung().await;
@@ -325,9 +341,7 @@ async fn connection<S: Serve>(stream: Stream, from: SocketAddr, shared: Rc<Share
                     error!(%from, "a request panicked");
                     service.panicked()
                 });
-                if let Ok(date) = HeaderValue::from_str(&http_date(time::wall())) {
-                    response.headers_mut().entry(DATE).or_insert(date);
-                }
+                response.headers_mut().entry(DATE).or_insert_with(|| shared.date());
                 // Who waits for "100 Continue" before a body of no bytes gets none, as HTTP allows. Clients built on botocore take
                 // the next answer of the connection for this one then, and wait for its end.
                 if is_asking_for_nothing {

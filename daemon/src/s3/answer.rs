@@ -11,8 +11,10 @@ use hyper::{Response, StatusCode};
 
 use super::data::{Begun, Read};
 
+/// Headers that most answers have room for from the beginning.
+const HEADERS: usize = 12;
+
 /// An answer without what goes into each.
-#[derive(Default)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
@@ -23,10 +25,8 @@ pub struct Answer {
 }
 
 /// The bytes of an answer.
-#[derive(Default)]
 pub enum Out {
     /// None.
-    #[default]
     Empty,
     /// These.
     Bytes(Bytes),
@@ -44,12 +44,12 @@ pub enum Out {
 impl Answer {
     /// 200 without bytes.
     pub fn ok() -> Self {
-        Self::default()
+        Self::status(StatusCode::OK)
     }
 
     /// A status without bytes.
     pub fn status(status: StatusCode) -> Self {
-        Self { status, ..Self::default() }
+        Self { status, headers: HeaderMap::with_capacity(HEADERS), body: Out::Empty }
     }
 
     /// 204.
@@ -64,7 +64,7 @@ impl Answer {
 
     /// 200 with bytes of a type.
     pub fn of_type(kind: &'static str, bytes: Bytes) -> Self {
-        let mut answer = Self { body: Out::Bytes(bytes), ..Self::default() };
+        let mut answer = Self { body: Out::Bytes(bytes), ..Self::ok() };
         answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         answer
     }

@@ -74,7 +74,7 @@ impl Asker {
     }
 
     fn of_object(&self, op: Op, bucket: &Bucket, key: &str, headers: HeaderMap) -> Result<Call> {
-        self.call(op, Target::Object(bucket.name.clone(), key.to_owned()), &[], headers)
+        self.call(op, Target::Object(bucket.name().to_owned(), key.to_owned()), &[], headers)
     }
 
     fn of_bucket(&self, op: Op, bucket: &str) -> Result<Call> {
@@ -104,7 +104,7 @@ impl Asker {
     /// # Errors
     /// If it may not, whatever is there.
     pub async fn read(&self, bucket: &Bucket, key: &str, what: Sight) -> Result<Reading> {
-        let target = Target::Object(bucket.name.clone(), key.to_owned());
+        let target = Target::Object(bucket.name().to_owned(), key.to_owned());
         let id = match what {
             Sight::Version(which) => Some(super::call::name_of(which)),
             Sight::Now | Sight::Past => None,
@@ -127,14 +127,14 @@ impl Asker {
     pub fn list(&self, op: Op, bucket: &Bucket, (prefix, delimiter): (&str, &str), limit: u32) -> Result<()> {
         let limit = limit.to_string();
         let query = [("prefix", prefix), ("delimiter", delimiter), ("max-keys", &limit)];
-        let call = self.call(op, Target::Bucket(bucket.name.clone()), &query, HeaderMap::new())?;
+        let call = self.call(op, Target::Bucket(bucket.name().to_owned()), &query, HeaderMap::new())?;
         call.allow_bucket(bucket, Some(Permission::Read))
     }
 
     /// Whether the user may know that this bucket is there.
     pub fn sees(&self, bucket: &Bucket) -> bool {
-        let call = self.of_bucket(Op::HeadBucket, &bucket.name);
-        bucket.record.state == BucketState::Open
+        let call = self.of_bucket(Op::HeadBucket, bucket.name());
+        bucket.record().state == BucketState::Open
             && call.is_ok_and(|call| call.owns(bucket) || call.allow_bucket(bucket, Some(Permission::Read)).is_ok())
     }
 
@@ -143,7 +143,7 @@ impl Asker {
     /// # Errors
     /// If it is somebody else.
     pub fn own(&self, bucket: &Bucket) -> Result<()> {
-        let owns = self.of_bucket(Op::HeadBucket, &bucket.name)?.owns(bucket);
+        let owns = self.of_bucket(Op::HeadBucket, bucket.name())?.owns(bucket);
         if owns { Ok(()) } else { Err(Code::AccessDenied.into()) }
     }
 

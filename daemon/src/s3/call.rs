@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use cairn_io::rng;
 use cairn_io::time::{self, Duration, Instant, sleep};
-use cairn_meta::control::bucket::{BucketRecord, BucketSettings, BucketState};
+use cairn_meta::control::bucket::{BucketSettings, BucketState};
 use cairn_meta::control::command::{Command as Control, SetBucket};
 use cairn_meta::slot::command::{Answer as Done, Command, Place, Refusal, Which};
 use cairn_meta::slot::query::{Query, Reply};
@@ -18,6 +18,7 @@ use super::auth::Who;
 use super::error::{Code, Result, S3Error};
 use super::head::Head;
 use super::op::Op;
+pub use crate::cluster::Bucket;
 use crate::cluster::{Cluster, ClusterError, Freshness, Map, new_token};
 
 /// How long something is tried again that others change meanwhile: less than clients wait for an answer.
@@ -68,19 +69,10 @@ pub struct Call {
     pub now: u64,
 }
 
-/// A bucket as a request found it.
-#[derive(Clone, Debug)]
-pub struct Bucket {
-    /// Its name.
-    pub name: String,
-    /// What the map says of it.
-    pub record: BucketRecord,
-}
-
 impl Bucket {
     /// A document that it keeps.
     pub fn document(&self, name: &str) -> Option<&str> {
-        let documents = &self.record.settings.documents;
+        let documents = &self.record().settings.documents;
         documents.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
     }
 }
@@ -109,11 +101,8 @@ impl Call {
     /// # Errors
     /// `NoSuchBucket`.
     pub fn bucket_named(&self, name: &str) -> Result<Bucket> {
-        let map = self.map();
-        let found = map.bucket(name).filter(|record| record.state == BucketState::Open);
-        let missing = || S3Error::from(Code::NoSuchBucket).with("BucketName", name);
-        let record = found.ok_or_else(missing)?.clone();
-        Ok(Bucket { name: name.to_owned(), record })
+        let found = self.map().find(name).filter(|bucket| bucket.record().state == BucketState::Open);
+        found.ok_or_else(|| S3Error::from(Code::NoSuchBucket).with("BucketName", name))
     }
 
     /// The key that the request names.
@@ -126,7 +115,7 @@ impl Call {
     /// # Errors
     /// What it refuses.
     pub async fn command(&self, bucket: &Bucket, key: &str, command: impl Fn(Place) -> Command) -> Result<Done> {
-        let (mut stamp, mut again) = (bucket.record.stamp(), Again::new());
+        let (mut stamp, mut again) = (bucket.record().stamp(), Again::new());
         loop {
             let place = Place { bucket: stamp, key: key.to_owned() };
             // Another token each time: what was refused stays refused for its token.
@@ -137,7 +126,7 @@ impl Call {
             }
             again.wait().await?;
             let map = self.map();
-            let record = map.bucket(&bucket.name).filter(|record| record.id == stamp.id);
+            let record = map.bucket(bucket.name()).filter(|record| record.id == stamp.id);
             stamp = record.ok_or(Code::NoSuchBucket)?.stamp();
         }
     }
@@ -147,7 +136,7 @@ impl Call {
     /// # Errors
     /// If nobody can answer.
     pub async fn query(&self, bucket: &Bucket, key: &str, query: &Query) -> Result<Reply> {
-        Ok(self.cluster().query((bucket.record.id, key), query, self.freshness()?).await?)
+        Ok(self.cluster().query((bucket.record().id, key), query, self.freshness()?).await?)
     }
 
     /// How fresh the client wants answers.
@@ -183,7 +172,7 @@ impl Call {
             Some(Which::Null) => Mode::Null,
             Some(Which::Id(id)) => Mode::Exact(id),
         };
-        let query = Query::Read { bucket: bucket.record.id, key: key.to_owned(), mode, local: vec![] };
+        let query = Query::Read { bucket: bucket.record().id, key: key.to_owned(), mode, local: vec![] };
         let Reply::Read(found) = self.query(bucket, key, &query).await? else { return Err(Code::InternalError.into()) };
         let missing = || match which {
             None | Some(Which::Preferred) => S3Error::from(Code::NoSuchKey).with("Key", key),
@@ -228,18 +217,18 @@ impl Call {
     /// # Errors
     /// If it is refused.
     pub async fn set(&self, bucket: &Bucket, change: impl Fn(&mut BucketSettings) -> Result<()>) -> Result<()> {
-        let (mut record, mut again) = (bucket.record.clone(), Again::new());
+        let (mut record, mut again) = (bucket.record().clone(), Again::new());
         loop {
             let mut settings = record.settings.clone();
             change(&mut settings)?;
-            let set = SetBucket { name: bucket.name.clone(), expected: Some(record.epoch), settings };
+            let set = SetBucket { name: bucket.name().to_owned(), expected: Some(record.epoch), settings };
             let who = self.who.for_audit();
             match self.cluster().control(who, Some(new_token()), Control::SetBucket(set)).await {
                 Err(ClusterError::ControlRefused(cairn_meta::control::command::Refusal::Changed { .. })) => {}
                 other => return Ok(other.map(drop)?),
             }
             again.wait().await?;
-            record = self.bucket_named(&bucket.name)?.record;
+            record = self.bucket_named(bucket.name())?.record().clone();
         }
     }
 
@@ -261,10 +250,7 @@ impl Call {
         let version = &found.version;
         let answer =
             answer.with("x-cairn-version-id", version.id.to_string()).with("x-cairn-state", state_name(version.state));
-        let read = match self.head.only("x-cairn-read") {
-            Ok(Some(read)) => read.to_owned(),
-            _ => "preferred".to_owned(),
-        };
+        let read = self.head.only("x-cairn-read").ok().flatten().unwrap_or("preferred");
         let answer = answer.with("x-cairn-read", read);
         if names_versions(bucket) {
             answer.with("x-amz-version-id", version_name(version.id, version.is_null))
@@ -288,7 +274,7 @@ pub fn state_name(state: cairn_meta::version::State) -> &'static str {
 
 /// Whether S3 names versions of this bucket.
 pub fn names_versions(bucket: &Bucket) -> bool {
-    bucket.record.settings.versioning != cairn_meta::slot::command::Versioning::Off
+    bucket.record().settings.versioning != cairn_meta::slot::command::Versioning::Off
 }
 
 /// A version as S3 names it.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use cairn_io::time::WallTime;
 use s3s::dto::{Timestamp, TimestampFormat};
-use time::OffsetDateTime;
+use time::{Date, Month, OffsetDateTime};
 
 const MILLI: u64 = 1_000_000;
 
@@ -56,9 +56,14 @@ pub fn read_compact(text: &str) -> Option<u64> {
     if !is_shaped {
         return None;
     }
-    let [year, month, day] = [&text[..4], &text[4..6], &text[6..8]];
-    let [hour, minute, second] = [&text[9..11], &text[11..13], &text[13..15]];
-    read_iso(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
+    let two = |at: usize| {
+        let digits = &bytes[at..at + 2];
+        digits.iter().all(u8::is_ascii_digit).then(|| (digits[0] - b'0') * 10 + digits[1] - b'0')
+    };
+    let year = i32::from(two(0)?) * 100 + i32::from(two(2)?);
+    let date = Date::from_calendar_date(year, Month::try_from(two(4)?).ok()?, two(6)?).ok()?;
+    let at = date.with_hms(two(9)?, two(11)?, two(13)?).ok()?.assume_utc();
+    Some(u64::try_from(at.unix_timestamp()).ok()? * 1000)
 }
 
 /// Milliseconds of a time that s3s has read; `None` before 1970.

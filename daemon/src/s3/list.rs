@@ -94,7 +94,7 @@ impl Asked {
 
     fn query(&self, after: Option<Position>) -> Query {
         let (prefix, delimiter) = (self.prefix.clone(), self.delimiter.clone());
-        Query { bucket: self.bucket.record.id, prefix, delimiter, after, limit: self.limit }
+        Query { bucket: self.bucket.record().id, prefix, delimiter, after, limit: self.limit }
     }
 
     /// Fills a page; slots may give less than is asked for although there is more.
@@ -121,7 +121,7 @@ impl Asked {
     }
 
     fn begin(&self, xml: &mut Xml) {
-        xml.text("Name", &self.bucket.name).text("Prefix", &self.encoding.of(&self.prefix));
+        xml.text("Name", self.bucket.name()).text("Prefix", &self.encoding.of(&self.prefix));
     }
 
     fn end(&self, xml: &mut Xml, is_cut: bool) {
@@ -138,7 +138,7 @@ impl Asked {
             .text("ETag", &quoted(&entry.etag))
             .plain("Size", entry.size);
         if with_owner {
-            owner(xml, "Owner", &self.bucket.record.owner);
+            owner(xml, "Owner", &self.bucket.record().owner);
         }
         xml.text("StorageClass", "STANDARD").close("Contents");
     }
@@ -294,6 +294,6 @@ fn version(asked: &Asked, xml: &mut Xml, entry: &VersionEntry) {
     if entry.kind == Kind::Data {
         xml.text("ETag", &quoted(&entry.etag)).plain("Size", entry.size).text("StorageClass", "STANDARD");
     }
-    owner(xml, "Owner", &asked.bucket.record.owner);
+    owner(xml, "Owner", &asked.bucket.record().owner);
     xml.close(element);
 }

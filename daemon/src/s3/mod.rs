@@ -238,9 +238,7 @@ impl Gateway {
     }
 
     fn bucket_of(&self, head: &Head) -> Option<call::Bucket> {
-        let name = head.bucket()?;
-        let record = self.cluster().map().bucket(name)?.clone();
-        Some(call::Bucket { name: name.to_owned(), record })
+        self.cluster().map().find(head.bucket()?)
     }
 
     /// An error as an answer.
@@ -258,7 +256,7 @@ impl Gateway {
 
 /// Names a request, for those who look for it.
 fn request_id() -> String {
-    format!("{:016X}", rng::next_u64())
+    hash::hex(&rng::next_u64().to_be_bytes()).to_ascii_uppercase()
 }
 
 impl Serve for Gateway {
@@ -267,13 +265,13 @@ impl Serve for Gateway {
     async fn serve(&self, request: Request<http::Body>, from: SocketAddr) -> Response<Out> {
         let id = request_id();
         let (parts, body) = request.into_parts();
-        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let (began, sort) = (time::now(), Cell::new(NO_OPERATION));
         let answer = match self.handle(parts, body, from, &sort).await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::debug!(%from, %method, path, id, code = error.code().name(), "a request was refused");
-                self.say(&error, &method, &path, &id)
+                tracing::debug!(%from, %method, path = uri.path(), id, code = error.code().name(), "a request was refused");
+                self.say(&error, &method, uri.path(), &id)
             }
         };
         self.0.answered.borrow_mut().count(sort.get(), answer.status.as_u16(), began.elapsed());

@@ -34,7 +34,7 @@ pub async fn post(mut call: Call, body: &mut Body) -> Result<Answer> {
     }
     let bucket = call.bucket()?;
     let gateway = call.gateway.clone();
-    let limits = gateway.know_key(|| prove(&mut call, &fields, &bucket.name)).await?;
+    let limits = gateway.know_key(|| prove(&mut call, &fields, bucket.name())).await?;
     let key = fields.get("key").filter(|key| !key.is_empty());
     let key = key.ok_or_else(|| {
         S3Error::argument(
@@ -47,7 +47,7 @@ pub async fn post(mut call: Call, body: &mut Body) -> Result<Answer> {
     if key.len() > KEY_MAX {
         return Err(Code::KeyTooLongError.into());
     }
-    call.head.target = Target::Object(bucket.name.clone(), key.clone());
+    call.head.target = Target::Object(bucket.name().to_owned(), key.clone());
     take_headers(&mut call, &fields)?;
     call.allow_write(&bucket, &key)?;
     let mut content = of_request(&call, &bucket)?;
@@ -58,7 +58,7 @@ pub async fn post(mut call: Call, body: &mut Body) -> Result<Answer> {
     let limited = Limited { limits, checks };
     let (stored, committed) = limited.put(&call, &bucket, &key, body, content).await?;
     let etag = hex(&stored);
-    Ok(written(answer(&call, &fields, &bucket.name, &key, &etag), &bucket, &committed))
+    Ok(written(answer(&call, &fields, bucket.name(), &key, &etag), &bucket, &committed))
 }
 
 /// A body whose length the policy bounds.
@@ -122,21 +122,21 @@ fn of_version_4(call: &Call, fields: &Fields, policy: &str) -> Result<Who> {
     let time =
         date::read_compact(stamp).ok_or_else(|| S3Error::argument("x-amz-date", stamp, "The date is malformed"))?;
     if time > call.now + SKEW_MAX.as_millis() as u64
-        || stamp.get(..8) != Some(scope.date.as_str())
-        || !call.gateway.knows(&scope.region)
+        || stamp.get(..8) != Some(scope.date)
+        || !call.gateway.knows(scope.region)
         || scope.service != "s3"
     {
         return Err(denied("x-amz-date or x-amz-credential is not valid here"));
     }
     let map = call.map();
     let key = map
-        .key(&scope.access)
-        .ok_or_else(|| S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", scope.access.clone()))?;
-    let signature = SigningKey::derive(&key.secret, &scope).sign(policy);
+        .key(scope.access)
+        .ok_or_else(|| S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", scope.access))?;
+    let signature = SigningKey::derive(&key.secret, &scope).sign(&[policy]);
     if !matches(&signature, field(fields, "x-amz-signature")?) {
         return Err(Code::SignatureDoesNotMatch.into());
     }
-    Ok(Who::User { name: key.user.clone(), access: scope.access, signed: Version::New })
+    Ok(Who::User { name: key.user.clone(), access: scope.access.to_owned(), signed: Version::New })
 }
 
 /// The older way, which forms still use: it signs the policy and nothing else.

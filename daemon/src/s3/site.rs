@@ -21,7 +21,7 @@ pub async fn show(mut call: Call) -> Result<Answer> {
     }
     call.op = if call.head.method == Method::HEAD { Op::HeadObject } else { Op::GetObject };
     let bucket = call.bucket()?;
-    let missing = || S3Error::from(Code::NoSuchWebsiteConfiguration).with("BucketName", &bucket.name);
+    let missing = || S3Error::from(Code::NoSuchWebsiteConfiguration).with("BucketName", bucket.name());
     let site = website::of(&bucket).ok_or_else(missing)?;
     if let Some(all) = &site.redirect_all_requests_to {
         let protocol = all.protocol.as_ref().map_or("http", |protocol| protocol.as_str());
@@ -32,14 +32,14 @@ pub async fn show(mut call: Call) -> Result<Answer> {
     let suffix = site.index_document.as_ref().map_or("index.html", |index| index.suffix.as_str());
     let is_folder = asked.is_empty() || asked.ends_with('/');
     let key = if is_folder { format!("{asked}{suffix}") } else { asked.clone() };
-    let error = match page(&mut call, &bucket.name, &key).await {
+    let error = match page(&mut call, bucket.name(), &key).await {
         Ok(answer) => return Ok(redirected(answer)),
         Err(error) => error,
     };
-    if !is_folder && is_absent(&error) && page(&mut call, &bucket.name, &format!("{asked}/{suffix}")).await.is_ok() {
+    if !is_folder && is_absent(&error) && page(&mut call, bucket.name(), &format!("{asked}/{suffix}")).await.is_ok() {
         return Ok(Answer::status(StatusCode::FOUND).with("location", format!("/{asked}/")));
     }
-    failed(call, &site, &bucket.name, error).await
+    failed(call, &site, bucket.name(), error).await
 }
 
 async fn page(call: &mut Call, bucket: &str, key: &str) -> Result<Answer> {

@@ -52,7 +52,7 @@ pub enum Verdict {
 impl Call {
     /// Whether this is the bucket's owner, or may do everything.
     pub fn owns(&self, bucket: &Bucket) -> bool {
-        self.is_admin() || self.who.user() == Some(bucket.record.owner.as_str())
+        self.is_admin() || self.who.user() == Some(bucket.record().owner.as_str())
     }
 
     /// Whether this may do everything.
@@ -66,7 +66,7 @@ impl Call {
     /// # Errors
     /// If the policy can't be read.
     pub fn verdict(&self, bucket: &Bucket, action: &str, key: Option<&str>) -> Result<Verdict> {
-        let asked = Asked { call: self, bucket: &bucket.name, action, key, prefix: None, tags: &[] };
+        let asked = Asked { call: self, bucket: bucket.name(), action, key, prefix: None, tags: &[] };
         self.judge(bucket, policy_of(bucket)?.as_ref(), &asked)
     }
 
@@ -80,7 +80,7 @@ impl Call {
             Some(policy) if policy.asks_for_tags() => self.tags_there(bucket, key, which).await?,
             _ => vec![],
         };
-        let asked = Asked { call: self, bucket: &bucket.name, action, key: Some(key), prefix: None, tags: &tags };
+        let asked = Asked { call: self, bucket: bucket.name(), action, key: Some(key), prefix: None, tags: &tags };
         self.judge(bucket, policy.as_ref(), &asked)
     }
 
@@ -189,7 +189,7 @@ impl Call {
     pub fn missing(&self, bucket: &Bucket, key: &str, verdict: Verdict, error: S3Error) -> S3Error {
         let may_list = || {
             let action = "s3:ListBucket";
-            let asked = Asked { call: self, bucket: &bucket.name, action, key: None, prefix: Some(key), tags: &[] };
+            let asked = Asked { call: self, bucket: bucket.name(), action, key: None, prefix: Some(key), tags: &[] };
             let policy = policy_of(bucket)?;
             self.admit(bucket, self.judge(bucket, policy.as_ref(), &asked)?, Some(Permission::Read))
         };
@@ -204,7 +204,7 @@ impl Call {
     /// `AccessDenied`.
     pub fn allow_expected(&self, bucket: &Bucket) -> Result<()> {
         match self.head.only("x-amz-expected-bucket-owner")? {
-            Some(expected) if expected != bucket.record.owner => Err(Code::AccessDenied.into()),
+            Some(expected) if expected != bucket.record().owner => Err(Code::AccessDenied.into()),
             _ => Ok(()),
         }
     }
@@ -217,7 +217,7 @@ fn policy_of(bucket: &Bucket) -> Result<Option<Policy>> {
 /// The list of a bucket.
 pub fn bucket_acl(bucket: &Bucket) -> Acl {
     let kept = bucket.document(document::ACL).and_then(Acl::read);
-    kept.unwrap_or_else(|| Acl::private(&bucket.record.owner))
+    kept.unwrap_or_else(|| Acl::private(&bucket.record().owner))
 }
 
 /// The list of an object.
@@ -228,7 +228,7 @@ pub fn object_acl(bucket: &Bucket, version: &Version) -> Acl {
 /// The list among the headers of an object, or of an upload that is to be one.
 pub fn headers_acl(bucket: &Bucket, headers: &[Pair]) -> Acl {
     let kept = headers.iter().find(|(name, _)| name == ACL_HEADER).and_then(|(_, text)| Acl::read(text));
-    kept.unwrap_or_else(|| Acl::private(&bucket.record.owner))
+    kept.unwrap_or_else(|| Acl::private(&bucket.record().owner))
 }
 
 /// Whose objects in a bucket are, and whether lists count.

@@ -1,12 +1,14 @@
 //! What a request says about its signature, and what that is a signature of.
 
+use std::borrow::Cow;
+
 use crate::s3::date;
 use crate::s3::error::{Code, Result, S3Error};
 use crate::s3::hash::{hex, sha256};
 use crate::s3::head::Head;
 use crate::s3::uri::{Slash, decode, encode};
 
-use super::{Realm, SKEW_MAX};
+use super::{Realm, SKEW_MAX, SigningKey, matches};
 
 /// The only way of signing that is taken.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -16,32 +18,33 @@ const EXPIRES_MAX: u64 = 7 * 24 * 3600;
 const COVERED: &str = "x-amz-";
 
 /// For what a key is derived.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Scope {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope<'h> {
+    /// All of it, as it is stated.
+    pub credential: &'h str,
     /// The public half of the access key.
-    pub access: String,
+    pub access: &'h str,
     /// The day, as `20130524`.
-    pub date: String,
+    pub date: &'h str,
     /// The region.
-    pub region: String,
+    pub region: &'h str,
     /// Always `s3`.
-    pub service: String,
+    pub service: &'h str,
 }
 
-impl Scope {
+impl<'h> Scope<'h> {
     /// Reads a credential; `None` if it is none.
-    pub fn read(text: &str) -> Option<Self> {
-        let mut parts = text.rsplitn(5, '/');
+    pub fn read(credential: &'h str) -> Option<Self> {
+        let mut parts = credential.rsplitn(5, '/');
         let end = parts.next()?;
         let (service, region, date) = (parts.next()?, parts.next()?, parts.next()?);
         let access = parts.next().filter(|access| !access.is_empty())?;
-        let [access, date, region, service] = [access, date, region, service].map(str::to_owned);
-        (end == "aws4_request").then_some(Self { access, date, region, service })
+        (end == "aws4_request").then_some(Self { credential, access, date, region, service })
     }
 
-    /// As it is signed.
-    pub fn text(&self) -> String {
-        format!("{}/{}/{}/aws4_request", self.date, self.region, self.service)
+    /// As it is signed: all but the access key.
+    pub fn text(&self) -> &'h str {
+        &self.credential[self.access.len() + 1..]
     }
 }
 
@@ -59,35 +62,27 @@ pub enum Place {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct Claim<'h> {
     /// For what the key is derived.
-    pub scope: Scope,
-    /// Headers that the signature covers, in small letters, in their order.
-    pub headers: Vec<String>,
+    pub scope: Scope<'h>,
+    /// Headers that the signature covers, in small letters, in their order, with semicolons between them.
+    pub headers: &'h str,
     /// The signature, in hexadecimal digits.
-    pub signature: String,
+    pub signature: &'h str,
     /// When it was made, in milliseconds.
     pub time: u64,
     /// The same as it was stated.
-    pub stated_time: String,
+    pub stated_time: Cow<'h, str>,
     /// Where it was.
     pub place: Place,
 }
 
-/// What is signed. Clients don't agree on how paths are encoded: as they send them, or as they should have.
-pub struct Canonical {
-    /// With the path as it was sent.
-    pub as_sent: String,
-    /// With the path as it should be encoded, if that is another.
-    pub reencoded: Option<String>,
-}
-
-impl Claim {
+impl<'h> Claim<'h> {
     /// What a request says; `None`: it isn't signed.
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn of(head: &Head) -> Result<Option<Self>> {
+    pub fn of(head: &'h Head) -> Result<Option<Self>> {
         let in_query = head.query.has("X-Amz-Algorithm")
             || head.query.has("X-Amz-Signature")
             || head.query.has("X-Amz-Credential");
@@ -105,7 +100,7 @@ impl Claim {
         }
     }
 
-    fn of_header(head: &Head, text: &str) -> Result<Self> {
+    fn of_header(head: &'h Head, text: &'h str) -> Result<Self> {
         let malformed = |what: &str| {
             Code::AuthorizationHeaderMalformed.says(format!("The authorization header is malformed; {what}"))
         };
@@ -122,13 +117,12 @@ impl Claim {
             malformed("the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"")
         })?;
         let headers = field("SignedHeaders").ok_or_else(|| malformed("it has no SignedHeaders"))?;
-        let signature = field("Signature").ok_or_else(|| malformed("it has no Signature"))?.to_owned();
+        let signature = field("Signature").ok_or_else(|| malformed("it has no Signature"))?;
         let (time, stated_time) = time_of_header(head)?;
-        let headers = headers.split(';').map(str::to_owned).collect();
         Ok(Self { scope, headers, signature, time, stated_time, place: Place::Header })
     }
 
-    fn of_query(head: &Head) -> Result<Self> {
+    fn of_query(head: &'h Head) -> Result<Self> {
         let malformed = |what: String| Code::AuthorizationQueryParametersError.says(what);
         let field = |name: &str| {
             head.query.get(name).ok_or_else(|| {
@@ -141,8 +135,8 @@ impl Claim {
         let scope = Scope::read(field("X-Amz-Credential")?).ok_or_else(|| {
             malformed("Error parsing the X-Amz-Credential parameter; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"".to_owned())
         })?;
-        let stated_time = field("X-Amz-Date")?.to_owned();
-        let time = date::read_compact(&stated_time).ok_or_else(|| {
+        let stated_time = field("X-Amz-Date")?;
+        let time = date::read_compact(stated_time).ok_or_else(|| {
             malformed("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"".to_owned())
         })?;
         let expires: u64 =
@@ -150,12 +144,11 @@ impl Claim {
         if expires > EXPIRES_MAX {
             return Err(malformed("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds".to_owned()));
         }
-        let headers = field("X-Amz-SignedHeaders")?.split(';').map(str::to_owned).collect();
-        let signature = field("X-Amz-Signature")?.to_owned();
+        let (headers, signature) = (field("X-Amz-SignedHeaders")?, field("X-Amz-Signature")?);
         if head.query.has("X-Amz-Security-Token") {
             return Err(S3Error::not_implemented("A session token"));
         }
-        Ok(Self { scope, headers, signature, time, stated_time, place: Place::Query { expires } })
+        Ok(Self { scope, headers, signature, time, stated_time: stated_time.into(), place: Place::Query { expires } })
     }
 
     /// Whether it is for this server.
@@ -170,7 +163,7 @@ impl Claim {
             Place::Query { .. } => Code::AuthorizationQueryParametersError
                 .says(format!("Error parsing the X-Amz-Credential parameter; {what}")),
         };
-        let Scope { region, service, date, .. } = &self.scope;
+        let Scope { region, service, date, .. } = self.scope;
         if !realm.knows(region) {
             return Err(wrong(format!("the region '{region}' is wrong; expecting '{}'", realm.region))
                 .with("Region", realm.region.clone()));
@@ -187,36 +180,45 @@ impl Claim {
         Ok(())
     }
 
-    /// What is signed over.
-    pub fn string_to_sign(&self, canonical: &str) -> String {
-        format!("{ALGORITHM}\n{}\n{}\n{}", self.stated_time, self.scope.text(), hex(&sha256(canonical.as_bytes())))
-    }
-
-    /// The request as it is signed.
+    /// What the request's signature is, if this key made it. Clients don't agree on how paths are encoded: as they send them, or as
+    /// they should have; `None`: it is neither.
     ///
     /// # Errors
     /// If headers that a signature must cover aren't covered.
-    pub fn canonical_request(&self, head: &Head) -> Result<Canonical> {
+    pub fn verify(&self, head: &Head, key: &SigningKey) -> Result<Option<[u8; 32]>> {
         self.check_covered(head)?;
-        let raw = head.uri.path();
-        let reencoded = encode(&decode(raw)?, Slash::Kept);
+        let sent = head.uri.path();
+        let signed = self.sign(head, sent, key)?;
+        if matches(&signed, self.signature) {
+            return Ok(Some(signed));
+        }
+        let encoded = encode(&decode(sent)?, Slash::Kept);
+        let signed = if encoded == sent { signed } else { self.sign(head, &encoded, key)? };
+        Ok(matches(&signed, self.signature).then_some(signed))
+    }
+
+    fn sign(&self, head: &Head, path: &str, key: &SigningKey) -> Result<[u8; 32]> {
+        let hash = hex(&sha256(self.canonical_request(head, path)?.as_bytes()));
+        Ok(key.sign(&[ALGORITHM, "\n", &self.stated_time, "\n", self.scope.text(), "\n", &hash]))
+    }
+
+    /// The request as it is signed, if this is how its path is encoded.
+    fn canonical_request(&self, head: &Head, path: &str) -> Result<String> {
         let query = head.query.canonical("X-Amz-Signature");
-        let mut rest = String::with_capacity(512);
-        rest.extend(["\n", &query, "\n"]);
-        for name in &self.headers {
-            rest.extend([name.as_str(), ":"]);
-            push_values(&mut rest, head, name);
-            rest.push('\n');
+        let mut whole = String::with_capacity(1024);
+        whole.extend([head.method.as_str(), "\n", path, "\n", &query, "\n"]);
+        for name in self.headers.split(';') {
+            whole.extend([name, ":"]);
+            push_values(&mut whole, head, name);
+            whole.push('\n');
         }
         let payload = head.only("x-amz-content-sha256")?.unwrap_or("UNSIGNED-PAYLOAD");
-        rest.extend(["\n", &self.headers.join(";"), "\n", payload]);
-        let whole = |path: &str| [head.method.as_str(), "\n", path, rest.as_str()].concat();
-        let other = (reencoded != raw).then(|| whole(&reencoded));
-        Ok(Canonical { as_sent: whole(raw), reencoded: other })
+        whole.extend(["\n", self.headers, "\n", payload]);
+        Ok(whole)
     }
 
     fn check_covered(&self, head: &Head) -> Result<()> {
-        let is_covered = |name: &str| self.headers.iter().any(|covered| covered == name);
+        let is_covered = |name: &str| self.headers.split(';').any(|covered| covered == name);
         let mut uncovered = head.headers.keys().map(hyper::header::HeaderName::as_str).filter(|name| {
             let must = *name == "host" || (name.starts_with(COVERED) && *name != "x-amz-content-sha256");
             must && !is_covered(name)
@@ -243,10 +245,10 @@ fn push_values(into: &mut String, head: &Head, name: &str) {
     }
 }
 
-fn time_of_header(head: &Head) -> Result<(u64, String)> {
+fn time_of_header(head: &Head) -> Result<(u64, Cow<'_, str>)> {
     let time = stated_date(head)?;
     let stated = head.only("x-amz-date")?.filter(|stated| stated.len() == 16);
-    Ok((time, stated.map_or_else(|| date::compact(time), str::to_owned)))
+    Ok((time, stated.map_or_else(|| date::compact(time).into(), Cow::Borrowed)))
 }
 
 /// When a request says that it was signed, in milliseconds.

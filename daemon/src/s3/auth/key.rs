@@ -3,35 +3,43 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use hmac::{Hmac, KeyInit, Mac};
 use quick_cache::unsync::Cache;
+use sha2::Sha256;
 
 use super::claim::Scope;
-use super::sign::hmac;
 
 /// Keys that are kept.
 const KEYS_MAX: usize = 256;
 
-/// A key for a day, a region and a service.
+/// A key for a day, a region and a service, ready to sign.
 #[derive(Clone)]
-pub struct SigningKey(Rc<[u8; 32]>);
+pub struct SigningKey(Rc<Hmac<Sha256>>);
 
 impl SigningKey {
     /// Derives it.
-    pub fn derive(secret: &str, scope: &Scope) -> Self {
-        let date = hmac(format!("AWS4{secret}").as_bytes(), &[scope.date.as_bytes()]);
-        let region = hmac(&date, &[scope.region.as_bytes()]);
-        let service = hmac(&region, &[scope.service.as_bytes()]);
-        Self(Rc::new(hmac(&service, &[b"aws4_request"])))
+    pub fn derive(secret: &str, scope: &Scope<'_>) -> Self {
+        let secret = Self::of(format!("AWS4{secret}").as_bytes());
+        [scope.date, scope.region, scope.service, "aws4_request"]
+            .iter()
+            .fold(secret, |key, part| Self::of(&key.sign(&[part])))
     }
 
-    /// Signs a text.
-    pub fn sign(&self, text: &str) -> [u8; 32] {
-        hmac(&self.0[..], &[text.as_bytes()])
+    fn of(key: &[u8]) -> Self {
+        Self(Rc::new(Hmac::new_from_slice(key).expect("a key has any length")))
+    }
+
+    /// Signs a text, given in pieces.
+    pub fn sign(&self, text: &[&str]) -> [u8; 32] {
+        let mut mac = Hmac::clone(&self.0);
+        text.iter().for_each(|piece| mac.update(piece.as_bytes()));
+        mac.finalize().into_bytes().into()
     }
 }
 
-/// Keys that were derived of late, of one core. What is kept goes with the secret that it was made of.
-pub struct SigningKeys(RefCell<Cache<Scope, (String, SigningKey)>>);
+/// Keys that were derived of late, of one core, by the credentials that name them. What is kept goes with the secret that it was
+/// made of.
+pub struct SigningKeys(RefCell<Cache<String, (String, SigningKey)>>);
 
 impl Default for SigningKeys {
     fn default() -> Self {
@@ -41,14 +49,14 @@ impl Default for SigningKeys {
 
 impl SigningKeys {
     /// The key of a scope.
-    pub fn get(&self, scope: &Scope, secret: &str) -> SigningKey {
-        if let Some((of, key)) = self.0.borrow_mut().get(scope)
+    pub fn get(&self, scope: &Scope<'_>, secret: &str) -> SigningKey {
+        if let Some((of, key)) = self.0.borrow_mut().get(scope.credential)
             && of == secret
         {
             return key.clone();
         }
         let key = SigningKey::derive(secret, scope);
-        self.0.borrow_mut().insert(scope.clone(), (secret.to_owned(), key.clone()));
+        self.0.borrow_mut().insert(scope.credential.to_owned(), (secret.to_owned(), key.clone()));
         key
     }
 }

@@ -141,22 +141,14 @@ pub fn check(head: &Head, map: &Map, keys: &SigningKeys, realm: &Realm, now: u64
     claim.check_scope(realm)?;
     check_time(&claim, now)?;
     let key = map
-        .key(&claim.scope.access)
-        .ok_or_else(|| S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", claim.scope.access.clone()))?;
+        .key(claim.scope.access)
+        .ok_or_else(|| S3Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", claim.scope.access))?;
     let signing = keys.get(&claim.scope, &key.secret);
-    let canonical = claim.canonical_request(head)?;
-    let mut signed = signing.sign(&claim.string_to_sign(&canonical.as_sent));
-    let mut holds = matches(&signed, &claim.signature);
-    if let Some(other) = canonical.reencoded.filter(|_| !holds) {
-        signed = signing.sign(&claim.string_to_sign(&other));
-        holds = matches(&signed, &claim.signature);
-    }
-    if !holds {
-        return Err(S3Error::from(Code::SignatureDoesNotMatch).with("AWSAccessKeyId", claim.scope.access.clone()));
-    }
-    let signer = ChunkSigner::new(signing, &claim, signed);
-    let framing = framing(head, Some((&claim, signer)))?;
-    let who = Who::User { name: key.user.clone(), access: claim.scope.access, signed: Version::New };
+    let signed = claim
+        .verify(head, &signing)?
+        .ok_or_else(|| S3Error::from(Code::SignatureDoesNotMatch).with("AWSAccessKeyId", claim.scope.access))?;
+    let who = Who::User { name: key.user.clone(), access: claim.scope.access.to_owned(), signed: Version::New };
+    let framing = framing(head, Some(Signed { claim, key: signing, signature: signed }))?;
     Ok(Proof { who, framing })
 }
 
@@ -180,8 +172,15 @@ fn check_time(claim: &Claim, now: u64) -> Result<()> {
     }
 }
 
+/// A request whose signature holds.
+struct Signed<'h> {
+    claim: Claim<'h>,
+    key: SigningKey,
+    signature: [u8; 32],
+}
+
 /// What `x-amz-content-sha256` says of the body.
-fn framing(head: &Head, signed: Option<(&Claim, ChunkSigner)>) -> Result<Framing> {
+fn framing(head: &Head, signed: Option<Signed<'_>>) -> Result<Framing> {
     let wrong = || {
         S3Error::argument(
             "x-amz-content-sha256",
@@ -190,12 +189,13 @@ fn framing(head: &Head, signed: Option<(&Claim, ChunkSigner)>) -> Result<Framing
         )
     };
     let stated = head.only("x-amz-content-sha256")?;
-    let in_header = signed.as_ref().is_some_and(|(claim, _)| claim.place == Place::Header);
+    let in_header = signed.as_ref().is_some_and(|signed| signed.claim.place == Place::Header);
     let chunks = |has_trailer| {
-        let (claim, signer) = signed.ok_or_else(|| Code::AccessDenied.says("Signed chunks need a signed request"))?;
-        if claim.place != Place::Header {
+        let signed = signed.ok_or_else(|| Code::AccessDenied.says("Signed chunks need a signed request"))?;
+        if signed.claim.place != Place::Header {
             return Err(S3Error::not_implemented("A presigned URL with signed chunks"));
         }
+        let signer = ChunkSigner::new(signed.key, &signed.claim, signed.signature);
         Ok(Framing::Chunked { signer: Some(Box::new(signer)), has_trailer })
     };
     match stated {

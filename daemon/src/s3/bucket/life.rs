@@ -108,7 +108,7 @@ pub fn check_count(map: &Map, owner: &str) -> Result<()> {
 
 /// To its owner a bucket that is there already is as good as a new one where clients expect that: in the first region.
 fn exists(call: &Call, name: &str, wanted: &BucketSettings) -> Result<Answer> {
-    let is_same = call.bucket_named(name)?.record.settings.documents == wanted.documents;
+    let is_same = call.bucket_named(name)?.record().settings.documents == wanted.documents;
     if call.gateway.region() == REGION_DEFAULT && is_same {
         return Ok(Answer::ok().with("location", format!("/{name}")));
     }
@@ -136,9 +136,7 @@ fn check_location(call: &Call, bytes: &[u8]) -> Result<()> {
 pub async fn delete(call: &Call) -> Result<Answer> {
     let name = call.head.bucket().unwrap_or_default();
     // One whose deletion was begun and not finished is deleted again.
-    let map = call.map();
-    let record = map.bucket(name).ok_or_else(|| S3Error::from(Code::NoSuchBucket).with("BucketName", name))?;
-    let bucket = Bucket { name: name.to_owned(), record: record.clone() };
+    let bucket = call.map().find(name).ok_or_else(|| S3Error::from(Code::NoSuchBucket).with("BucketName", name))?;
     call.allow_bucket(&bucket, None)?;
     for _ in 0..TRIES {
         if call.cluster().delete_bucket(call.who.for_audit(), name).await? == Deleted::Gone {
@@ -154,8 +152,13 @@ pub async fn delete(call: &Call) -> Result<Answer> {
 
 /// Aborts all uploads of a bucket that has nothing else; false: it has.
 async fn abort_uploads(call: &Call, bucket: &Bucket) -> Result<bool> {
-    let query =
-        |limit| Query { bucket: bucket.record.id, prefix: String::new(), delimiter: String::new(), after: None, limit };
+    let query = |limit| Query {
+        bucket: bucket.record().id,
+        prefix: String::new(),
+        delimiter: String::new(),
+        after: None,
+        limit,
+    };
     if !call.cluster().list_versions(query(1)).await?.items.is_empty() {
         return Ok(false);
     }

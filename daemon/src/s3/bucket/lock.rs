@@ -22,7 +22,7 @@ const YEARS_MAX: i32 = 100;
 pub async fn get(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, None)?;
-    let settings = &bucket.record.settings;
+    let settings = &bucket.record().settings;
     if !settings.object_lock {
         return Err(Code::ObjectLockConfigurationNotFoundError.into());
     }
@@ -49,7 +49,7 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
     if stated.object_lock_enabled.as_ref().map(ObjectLockEnabled::as_str) != Some("Enabled") {
         return Err(Code::MalformedXML.into());
     }
-    if bucket.record.settings.versioning != Versioning::Enabled {
+    if bucket.record().settings.versioning != Versioning::Enabled {
         return Err(Code::InvalidBucketState
             .says("Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"));
     }

@@ -18,7 +18,7 @@ pub async fn get_acl(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, Some(Permission::ReadAcp))?;
     let acl = match ownership(&bucket) {
-        Ownership::Enforced => Acl::private(&bucket.record.owner),
+        Ownership::Enforced => Acl::private(&bucket.record().owner),
         Ownership::Preferred | Ownership::Writer => bucket_acl(&bucket),
     };
     Ok(Answer::xml(acl.to_xml()))
@@ -28,7 +28,7 @@ pub async fn get_acl(call: &Call) -> Result<Answer> {
 pub async fn put_acl(call: &Call, body: &mut Body) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, Some(Permission::WriteAcp))?;
-    let acl = stated_acl(call, body, &bucket, &bucket.record.owner).await?;
+    let acl = stated_acl(call, body, &bucket, &bucket.record().owner).await?;
     call.set_document(&bucket, named::ACL, Some(&acl.text())).await?;
     Ok(Answer::ok())
 }
@@ -37,7 +37,7 @@ pub async fn put_acl(call: &Call, body: &mut Body) -> Result<Answer> {
 pub async fn get_policy(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, None)?;
-    let missing = || S3Error::from(Code::NoSuchBucketPolicy).with("BucketName", &bucket.name);
+    let missing = || S3Error::from(Code::NoSuchBucketPolicy).with("BucketName", bucket.name());
     let text = bucket.document(named::POLICY).ok_or_else(missing)?;
     Ok(Answer::of_type("application/json", text.to_owned().into()))
 }
@@ -65,7 +65,7 @@ pub async fn put_policy(call: &Call, body: &mut Body) -> Result<Answer> {
         return Err(Code::MalformedPolicy.says("Policies have up to 20 KiB"));
     }
     let policy = Policy::read(text)?;
-    policy.check_bucket(&bucket.name)?;
+    policy.check_bucket(bucket.name())?;
     if policy.is_public() && blocks(&bucket).policy {
         return Err(Code::AccessDenied.into());
     }
@@ -102,7 +102,7 @@ pub async fn put_ownership(call: &Call, body: &mut Body) -> Result<Answer> {
     let stated: OwnershipControls = read(&document(call, body).await?)?;
     let [rule] = &stated.rules[..] else { return Err(Code::MalformedXML.into()) };
     let text = check_ownership(rule.object_ownership.as_str())?;
-    if text == "BucketOwnerEnforced" && bucket_acl(&bucket) != Acl::private(&bucket.record.owner) {
+    if text == "BucketOwnerEnforced" && bucket_acl(&bucket) != Acl::private(&bucket.record().owner) {
         return Err(Code::InvalidBucketAclWithObjectOwnership.into());
     }
     call.set_document(&bucket, named::OWNERSHIP, Some(text)).await?;

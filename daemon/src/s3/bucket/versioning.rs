@@ -15,7 +15,7 @@ pub async fn get(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_bucket(&bucket, None)?;
     let mut xml = Xml::root("VersioningConfiguration");
-    match bucket.record.settings.versioning {
+    match bucket.record().settings.versioning {
         Versioning::Off => {}
         Versioning::Enabled => {
             xml.text("Status", "Enabled");
@@ -40,7 +40,7 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
         Some("Suspended") => Versioning::Suspended,
         _ => return Err(Code::MalformedXML.into()),
     };
-    if bucket.record.settings.object_lock && wanted == Versioning::Suspended {
+    if bucket.record().settings.object_lock && wanted == Versioning::Suspended {
         return Err(Code::InvalidBucketState.says(
             "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
         ));

@@ -18,7 +18,7 @@ pub fn get(call: &Call) -> Result<Answer> {
     bucket
         .document(DOCUMENT)
         .map(Answer::xml)
-        .ok_or_else(|| S3Error::from(Code::NoSuchWebsiteConfiguration).with("BucketName", &bucket.name))
+        .ok_or_else(|| S3Error::from(Code::NoSuchWebsiteConfiguration).with("BucketName", bucket.name()))
 }
 
 /// Replaces it.

@@ -17,7 +17,7 @@ use crate::s3::xml::read;
 pub async fn get_acl(call: &Call) -> Result<Answer> {
     let (bucket, found) = shown(call, Permission::ReadAcp).await?;
     let acl = match ownership(&bucket) {
-        Ownership::Enforced => Acl::private(&bucket.record.owner),
+        Ownership::Enforced => Acl::private(&bucket.record().owner),
         Ownership::Preferred | Ownership::Writer => object_acl(&bucket, &found.version),
     };
     Ok(call.about(Answer::xml(acl.to_xml()), &bucket, &found))
@@ -44,7 +44,7 @@ pub async fn put_acl(call: &Call, body: &mut Body) -> Result<Answer> {
 pub async fn stated(call: &Call, body: &mut Body, bucket: &Bucket, owner: &str) -> Result<Acl> {
     let map = call.map();
     let bytes = document(call, body).await?;
-    let acl = match Acl::of_headers(&call.head, &map, owner, &bucket.record.owner)? {
+    let acl = match Acl::of_headers(&call.head, &map, owner, &bucket.record().owner)? {
         Some(_) if !bytes.is_empty() => return Err(Code::UnexpectedContent.into()),
         Some(acl) => acl,
         None if bytes.is_empty() => {
@@ -56,7 +56,7 @@ pub async fn stated(call: &Call, body: &mut Body, bucket: &Bucket, owner: &str) 
         }
     };
     let gives_all = call.head.only("x-amz-acl")? == Some("bucket-owner-full-control");
-    let is_usual = gives_all || (!bytes.is_empty() && acl == Acl::private(&bucket.record.owner));
+    let is_usual = gives_all || (!bytes.is_empty() && acl == Acl::private(&bucket.record().owner));
     match ownership(bucket) {
         Ownership::Enforced if !is_usual => Err(Code::AccessControlListNotSupported.into()),
         _ if acl.is_public() && blocks(bucket).acls => Err(Code::AccessDenied.into()),

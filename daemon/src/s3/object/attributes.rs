@@ -69,7 +69,7 @@ async fn parts(call: &Call, bucket: &Bucket, content: &Content, xml: &mut Xml) -
     let Payload::Parts(upload) = content.payload else { return Ok(()) };
     let limit = number(call.head.only("x-amz-max-parts")?, "x-amz-max-parts")?.unwrap_or(PARTS_MAX).min(PARTS_MAX);
     let behind = number(call.head.only("x-amz-part-number-marker")?, "x-amz-part-number-marker")?.unwrap_or(0);
-    let of = OfUpload { bucket: bucket.record.id, key: call.key().to_owned(), upload };
+    let of = OfUpload { bucket: bucket.record().id, key: call.key().to_owned(), upload };
     let reply = call.query(bucket, call.key(), &Query::Parts { of, behind, limit }).await?;
     let Reply::Parts(Parts { parts, more }) = reply else { return Err(Code::InternalError.into()) };
     xml.open("ObjectParts").plain("PartsCount", content.parts.len()).plain("PartNumberMarker", behind);

@@ -107,7 +107,7 @@ pub fn of_request(call: &Call, bucket: &Bucket) -> Result<Content> {
 /// # Errors
 /// If it may not be put.
 pub fn acl_of_request(call: &Call, bucket: &Bucket) -> Result<Option<Acl>> {
-    let owner = &bucket.record.owner;
+    let owner = &bucket.record().owner;
     let writer = call.who.user().unwrap_or(owner);
     let stated = Acl::of_headers(&call.head, &call.map(), writer, owner)?;
     let gives_all = call.head.only("x-amz-acl")? == Some("bucket-owner-full-control");

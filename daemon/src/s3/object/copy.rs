@@ -72,7 +72,7 @@ pub async fn origin(call: &Call) -> Result<(Bucket, Found)> {
     call.gateway.know_bucket(Some(&origin.bucket)).await?;
     let bucket = call.bucket_named(&origin.bucket)?;
     if let Some(expected) = call.head.only("x-amz-source-expected-bucket-owner")?
-        && expected != bucket.record.owner
+        && expected != bucket.record().owner
     {
         return Err(Code::AccessDenied.into());
     }
@@ -108,7 +108,7 @@ pub async fn copy(call: &Call) -> Result<Answer> {
         ));
     }
     let replaces = replaces(&call.head, "x-amz-metadata-directive")?;
-    let is_itself = from.name == bucket.name && Origin::read(&call.head)?.key == call.key();
+    let is_itself = from.name() == bucket.name() && Origin::read(&call.head)?.key == call.key();
     let changes = replaces
         || ["x-amz-storage-class", "x-amz-website-redirect-location"]
             .iter()
@@ -173,7 +173,7 @@ pub async fn payload_chunks(call: &Call, bucket: &Bucket, key: &str, content: &C
     let mut chunks = Vec::new();
     let mut behind = 0;
     loop {
-        let of = OfUpload { bucket: bucket.record.id, key: key.to_owned(), upload };
+        let of = OfUpload { bucket: bucket.record().id, key: key.to_owned(), upload };
         let query = Query::Parts { of, behind, limit: PARTS_AT_ONCE };
         let Reply::Parts(Parts { parts, more }) = call.query(bucket, key, &query).await? else {
             return Err(Code::InternalError.into());

@@ -77,7 +77,7 @@ pub async fn answer(call: &Call, bucket: &Bucket, found: Found) -> Result<Answer
     let permit =
         if is_large { Some(call.gateway.admission().admit(HELD_BYTES.min(length as usize)).await?) } else { None };
     let (cluster, key, freshness) = (call.cluster().clone(), call.key().to_owned(), call.freshness()?);
-    let source = Source { cluster, bucket: bucket.record.id, key, freshness };
+    let source = Source { cluster, bucket: bucket.record().id, key, freshness };
     answer.body = Out::begun(source.begin(content, span, permit).await?, length);
     Ok(answer)
 }
@@ -90,7 +90,7 @@ async fn sums_of_part(call: &Call, bucket: &Bucket, content: &Content) -> Result
     let (Payload::Parts(upload), Some(number), true) = (&content.payload, number, is_asked) else {
         return Ok(Some(vec![]));
     };
-    let of = OfUpload { bucket: bucket.record.id, key: call.key().to_owned(), upload: *upload };
+    let of = OfUpload { bucket: bucket.record().id, key: call.key().to_owned(), upload: *upload };
     let query = Query::Parts { of, behind: number.saturating_sub(1), limit: 1 };
     let Reply::Parts(Parts { parts, .. }) = call.query(bucket, call.key(), &query).await? else {
         return Err(Code::InternalError.into());

@@ -25,7 +25,7 @@ pub fn lock_of_request(call: &Call, bucket: &Bucket) -> Result<Lock> {
     let mode = head.only("x-amz-object-lock-mode")?;
     let until = head.only("x-amz-object-lock-retain-until-date")?;
     let hold = head.only("x-amz-object-lock-legal-hold")?;
-    let settings = &bucket.record.settings;
+    let settings = &bucket.record().settings;
     if (mode.is_some() || until.is_some() || hold.is_some()) && !settings.object_lock {
         return Err(Code::InvalidRequest.says("Bucket is missing Object Lock Configuration"));
     }
@@ -90,7 +90,7 @@ fn future(until: Option<u64>, now: u64) -> Result<u64> {
 
 /// Whether the bucket has object lock.
 fn check_locks(bucket: &Bucket) -> Result<()> {
-    if bucket.record.settings.object_lock {
+    if bucket.record().settings.object_lock {
         Ok(())
     } else {
         Err(Code::InvalidRequest.says("Bucket is missing Object Lock Configuration"))

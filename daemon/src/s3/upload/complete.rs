@@ -201,8 +201,8 @@ fn completed(call: &Call, bucket: &Bucket, etag: &str, checksums: &[Checksum], c
     let mut xml = Xml::root("CompleteMultipartUploadResult");
     let host = call.head.header("host").unwrap_or("localhost");
     let path = crate::s3::uri::encode(call.key(), crate::s3::uri::Slash::Kept);
-    xml.text("Location", &format!("http://{host}/{}/{path}", bucket.name));
-    xml.text("Bucket", &bucket.name).text("Key", call.key()).text("ETag", &quoted(etag));
+    xml.text("Location", &format!("http://{host}/{}/{path}", bucket.name()));
+    xml.text("Bucket", bucket.name()).text("Key", call.key()).text("ETag", &quoted(etag));
     for sum in checksums {
         xml.maybe(Algorithm::find(&sum.algorithm).map_or("Checksum", Algorithm::element), Some(&sum.value));
         xml.text(

@@ -30,7 +30,7 @@ pub async fn list_parts(call: &Call) -> Result<Answer> {
         return Err(Code::InternalError.into());
     };
     let mut xml = Xml::root("ListPartsResult");
-    xml.text("Bucket", &bucket.name).text("Key", call.key()).text("UploadId", &upload.to_string());
+    xml.text("Bucket", bucket.name()).text("Key", call.key()).text("UploadId", &upload.to_string());
     people(&mut xml, &bucket, &row.content.headers);
     xml.text("StorageClass", "STANDARD").plain("PartNumberMarker", behind);
     xml.plain("NextPartNumberMarker", parts.last().map_or(behind, |(number, _)| *number));
@@ -74,7 +74,7 @@ pub async fn list_uploads(call: &Call) -> Result<Answer> {
     let page = call
         .cluster()
         .list_uploads(ListQuery {
-            bucket: bucket.record.id,
+            bucket: bucket.record().id,
             prefix: prefix.to_owned(),
             delimiter: delimiter.to_owned(),
             after,
@@ -82,7 +82,7 @@ pub async fn list_uploads(call: &Call) -> Result<Answer> {
         })
         .await?;
     let mut xml = Xml::root("ListMultipartUploadsResult");
-    xml.text("Bucket", &bucket.name).text("KeyMarker", &encoding.of(key_marker)).text("UploadIdMarker", upload_marker);
+    xml.text("Bucket", bucket.name()).text("KeyMarker", &encoding.of(key_marker)).text("UploadIdMarker", upload_marker);
     if page.next.is_some() {
         let last = page.items.last().map(|item| match item {
             Item::Entry(entry) => (entry.key.clone(), entry.upload.to_string()),

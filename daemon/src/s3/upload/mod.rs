@@ -76,7 +76,7 @@ pub async fn create(call: &Call) -> Result<Answer> {
     })
     .await?;
     let mut xml = Xml::root("InitiateMultipartUploadResult");
-    xml.text("Bucket", &bucket.name).text("Key", call.key()).text("UploadId", &upload.to_string());
+    xml.text("Bucket", bucket.name()).text("Key", call.key()).text("UploadId", &upload.to_string());
     let answer = Answer::xml(xml.end("InitiateMultipartUploadResult"));
     Ok(match sums {
         Some((algorithm, kind)) => {
@@ -129,7 +129,7 @@ fn upload_id(call: &Call) -> Result<UploadId> {
 }
 
 fn name(call: &Call, bucket: &Bucket, upload: UploadId) -> OfUpload {
-    OfUpload { bucket: bucket.record.id, key: call.key().to_owned(), upload }
+    OfUpload { bucket: bucket.record().id, key: call.key().to_owned(), upload }
 }
 
 /// The upload that the request names.
