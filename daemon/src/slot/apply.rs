@@ -41,7 +41,15 @@ impl Slot {
             }
         }
         self.apply();
+        self.forget();
         self.changed.ring();
+    }
+
+    /// Keeps in memory what is yet to be applied here, or to be sent to another, and the entry before it, by which the other sees that
+    /// it fits: memory that is used again at once is still in the processor's caches.
+    fn forget(&self) {
+        let needed = self.applied.get().min(self.raft.borrow().all_have());
+        self.log.forget(needed.saturating_sub(1));
     }
 
     /// Applies what is committed, as far as nothing need be waited for; the rest in a task.
@@ -102,6 +110,7 @@ impl Slot {
         }
         // Nothing is awaited between the last look and this.
         self.runs.is_applying.set(false);
+        self.forget();
         self.changed.ring();
         self.keep_if_due();
         Ok(())

@@ -91,6 +91,19 @@ fn entries_are_taken_only_behind_those_that_fit() {
 }
 
 #[test]
+fn what_is_applied_is_not_kept_in_memory_and_is_there_all_the_same() {
+    with_member(async |member| {
+        let entries = [(1, 0), (1, 1), (2, 2), (2, 3), (2, 4)];
+        assert_eq!(member.append(2, None, &entries, 4).await, Reply::Appended);
+        let log = member.0.slot(SLOT).expect("it is open").log.clone();
+        let in_memory: Vec<u64> = (0..5).filter(|index| log.recent(*index).is_some()).collect();
+        assert_eq!(in_memory, [3, 4], "one to be applied, and the one before it");
+        let read = log.read(0, 5).await.expect("it is readable");
+        assert_eq!(read.iter().map(|entry| (entry.at.term, entry.at.index)).collect::<Vec<_>>(), entries);
+    });
+}
+
+#[test]
 fn members_that_are_cut_off_never_were() {
     with_member(async |member| {
         assert_eq!(member.append(1, None, &[(1, 0), (1, 1)], 1).await, Reply::Appended);

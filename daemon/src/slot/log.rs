@@ -2,7 +2,7 @@
 //!
 //! An entry is *pushed*, in order and at once; then it is submitted to the lane's log, at once where there is room, else by a task;
 //! then it lands, which means that a sync covers it. Until it has landed it is read from memory, and afterwards for as long as
-//! there is room there. All groups of a lane share its batches and syncs.
+//! somebody may need it and there is room there. All groups of a lane share its batches and syncs.
 //!
 //! Invariants: a vote is durable before it is answered; entries are truncated or purged only when none of them is on its way any
 //! more, so that none turns up later. What was committed is not kept: after a restart a node serves a read only when a leader of
@@ -346,12 +346,14 @@ impl SlotLog {
         }
     }
 
-    /// Keeps no entry in memory that has landed and is before this one: nobody will ask for it soon.
+    /// Keeps no entry in memory that has landed and is before this one: hardly anybody will ask for it.
     pub fn forget(&self, before: u64) {
         let mut recent = self.0.recent.borrow_mut();
         let before = before.min(recent.landed);
         recent.drop_before(before);
-        recent.entries.shrink_to_fit();
+        if recent.entries.is_empty() {
+            recent.entries = VecDeque::new();
+        }
     }
 
     /// An entry, if it is in memory.

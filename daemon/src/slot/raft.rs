@@ -214,6 +214,12 @@ impl Raft {
         (many > lead.begins && many > self.committed).then_some(many)
     }
 
+    /// So many entries all have whom this node leads.
+    pub fn all_have(&self) -> u64 {
+        let peers = self.lead().into_iter().flat_map(|lead| lead.peers.values());
+        peers.map(|peer| peer.matched).min().unwrap_or(u64::MAX)
+    }
+
     /// When a majority heard this leader, or later.
     pub fn quorum_acked(&self, now: Instant) -> Option<Instant> {
         let lead = self.lead()?;
