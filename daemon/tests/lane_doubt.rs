@@ -3,6 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "it damages files behind the lane's back")]
 #![allow(clippy::disallowed_types, reason = "it damages files behind the lane's back")]
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use bytes::Bytes;
 use cairn_daemon::lane::check::{Fault, Report, check};
 use cairn_daemon::lane::{At, Lane, Options, Owner, Row};
@@ -10,7 +14,7 @@ use cairn_io::fs::Dir;
 use cairn_io::log::{Options as LogOptions, Payload};
 use cairn_io::time::{self, Duration};
 use cairn_io::{Config, run_one};
-use cairn_meta::index::{ChunkId, Store};
+use cairn_meta::index::{ChunkId, Index, Store};
 
 const PARTITIONS: u32 = 16;
 const SEGMENT: u32 = 1 << 20;
@@ -35,6 +39,32 @@ impl Place {
             }
         }
         Lane::open(&dir, Store::lmdb(&self.0), options).await.expect("it opens").0
+    }
+
+    /// Begins to open it, and ends after so many steps, as a node does that is killed.
+    async fn open_in_part(&self, steps: usize) {
+        let log = LogOptions { keep_free: 0, ..LogOptions::default() };
+        let options = Options { log, partitions: PARTITIONS, ballast: 0, commit_entries: 4, ..Options::default() };
+        let dir = Dir::open(&self.0).await.expect("it is there");
+        let mut opening = pin!(Lane::open(&dir, Store::lmdb(&self.0), options));
+        let mut left = steps;
+        poll_fn(|cx| {
+            left -= 1;
+            let is_open = opening.as_mut().poll(cx).map(|opened| opened.is_ok());
+            assert!(is_open != Poll::Ready(true), "it had no time to be half made");
+            if left == 0 { Poll::Ready(()) } else { is_open.map(drop) }
+        })
+        .await;
+    }
+
+    /// Whether a part of the log is in the index.
+    async fn has_checkpoint(&self) -> bool {
+        loop {
+            match Index::open_read_only(&Store::lmdb(&self.0)) {
+                Ok(index) => return index.is_some_and(|index| index.checkpoint().is_some()),
+                Err(_) => time::sleep(Duration::from_millis(10)).await,
+            }
+        }
     }
 
     /// What the two slots miss when the index is made anew.
@@ -195,6 +225,34 @@ fn bytes_in_which_no_record_can_be_told_may_have_been_any_slots() {
         assert_eq!([7, 8].map(|slot| lane.slot_doubt(slot).expect("read").is_some()), [false, true]);
         close(lane).await;
         place.flip(&id.0);
+    });
+}
+
+#[test]
+fn a_node_that_ends_while_it_makes_the_index_anew_forgets_no_doubt() {
+    with_lane(|place| async move {
+        let lane = place.open().await;
+        fill(&lane).await;
+        let id = put(&lane, b"between others").await;
+        for number in 0..24_u8 {
+            let bytes = vec![number; 200 << 10];
+            let id = ChunkId(*blake3::hash(&bytes).as_bytes());
+            lane.put(id, Payload::Bytes(Bytes::from(bytes))).await.expect("stored");
+        }
+        close(lane).await;
+        place.flip(&id.0);
+        Store::lmdb(&place.0).clear().expect("no index is open");
+        let mut steps = 1;
+        while !place.has_checkpoint().await {
+            place.open_in_part(steps).await;
+            steps += 1;
+        }
+        let lane = place.open().await;
+        assert!([7, 8].iter().all(|slot| lane.slot_doubt(*slot).expect("read").is_some()));
+        close(lane).await;
+        let lane = place.open().await;
+        assert!([7, 8].iter().all(|slot| lane.slot_doubt(*slot).expect("read").is_some()));
+        close(lane).await;
     });
 }
 

@@ -279,7 +279,22 @@ impl LaneError {
 }
 
 const LANE_KEY: &[u8] = b"lane";
+/// Is there while the index is made anew.
+const ANEW: &[u8] = b"anew";
 const BALLAST: &str = "ballast";
+
+/// Opens the index of a lane. One that was still being made anew when the node ended is begun again: what the log lacks is noted when
+/// all of it was seen.
+fn open_index(store: &Store, partitions: u32, lane: [u8; 16]) -> Result<Index, LaneError> {
+    let index = Index::open(store, partitions)?;
+    let is_half_made = index.get(Table::Lane, ANEW)?.is_some();
+    if !is_half_made || index.get(Table::Lane, LANE_KEY)?.is_none_or(|of| of != lane) {
+        return Ok(index);
+    }
+    drop(index);
+    store.clear()?;
+    Ok(Index::open(store, partitions)?)
+}
 
 /// Who a lane belongs to, when it is made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -312,12 +327,15 @@ impl Lane {
         let lock = dir.lock().await?;
         let superblock = Log::superblock_of(dir).await?;
         let partitions = options.partitions;
-        let opened = blocking::run(move || Index::open(&store, partitions)).await;
+        let opened = blocking::run(move || open_index(&store, partitions, superblock.lane)).await;
         let mut index = opened.map_err(std::io::Error::other)??;
         match index.get(Table::Lane, LANE_KEY)? {
             Some(lane) if lane != superblock.lane => return Err(LaneError::OtherLane),
             Some(_) => {}
             None => index.put(Table::Lane, LANE_KEY, &superblock.lane)?,
+        }
+        if index.checkpoint().is_none() {
+            index.put(Table::Lane, ANEW, &[])?;
         }
         let from = index.checkpoint().map(commit::position);
         // Committed before there was a segment: all of the log comes after it.

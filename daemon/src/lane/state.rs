@@ -10,9 +10,9 @@ use cairn_io::log::{Damage, Entry, Id, Kind, Location, SegmentInfo};
 use cairn_io::time;
 use cairn_meta::index::{ChunkEntry, ChunkId, Error, Index, RaftKey, Scan, Step, Table};
 
-use super::commit;
 use super::records::{LOCATION, Landings, first_kept, slot_of};
 use super::rows::Facts;
+use super::{ANEW, commit};
 
 /// The index, and how much of each segment is live.
 pub struct State {
@@ -363,6 +363,7 @@ impl State {
         }
         if self.rebuilt.is_some() {
             self.doubt(damage)?;
+            self.index.borrow_mut().delete(Table::Lane, ANEW)?;
         }
         for damage in damage {
             let key = [b"damage", &damage.segment.to_be_bytes()[..], &damage.bytes.start.to_be_bytes()].concat();
