@@ -26,25 +26,27 @@ const ENTRY: [u8; 24] = *b"an entry of slot 7's log";
 
 struct Place(String);
 
+fn options() -> Options {
+    let log = LogOptions { keep_free: 0, ..LogOptions::default() };
+    Options { log, partitions: PARTITIONS, ballast: 0, ..Options::default() }
+}
+
 impl Place {
     async fn open(&self) -> Lane {
-        let log = LogOptions { keep_free: 0, ..LogOptions::default() };
-        let options = Options { log, partitions: PARTITIONS, ballast: 0, ..Options::default() };
         let dir = Dir::open(&self.0).await.expect("it is there");
         // What was closed before lets go of its lock a moment later.
         for _ in 0..200 {
-            match Lane::open(&dir, Store::lmdb(&self.0), options.clone()).await {
+            match Lane::open(&dir, Store::lmdb(&self.0), options()).await {
                 Ok((lane, _)) => return lane,
                 Err(_) => time::sleep(Duration::from_millis(10)).await,
             }
         }
-        Lane::open(&dir, Store::lmdb(&self.0), options).await.expect("it opens").0
+        Lane::open(&dir, Store::lmdb(&self.0), options()).await.expect("it opens").0
     }
 
     /// Begins to open it, and ends after so many steps, as a node does that is killed.
     async fn open_in_part(&self, steps: usize) {
-        let log = LogOptions { keep_free: 0, ..LogOptions::default() };
-        let options = Options { log, partitions: PARTITIONS, ballast: 0, commit_entries: 4, ..Options::default() };
+        let options = Options { commit_entries: 4, ..options() };
         let dir = Dir::open(&self.0).await.expect("it is there");
         let mut opening = pin!(Lane::open(&dir, Store::lmdb(&self.0), options));
         let mut left = steps;
