@@ -26,7 +26,7 @@ use super::papers::{self, Own};
 use super::routes::{Spot, name_of};
 use super::{CONTROL, Cluster, ClusterError};
 use crate::actor::{Actor, Context, Failure, Wake};
-use crate::disks::{Disks, Uid};
+use crate::disks::{Disks, NOTHING_APPLIED, Uid};
 use crate::line::to_the_end;
 
 /// What one look at all slots came to.
@@ -252,7 +252,7 @@ impl Work {
             move |core: Rc<Core>| async move { core.slots.status(slot).is_ok_and(|it| it.applied.is_some()) };
         if !core.run(Line::Lead, owner, has_applied).await? {
             // Stopped again and again, it would never come to it: after each start it first waits before it votes.
-            return Ok(Some("its group has applied nothing since the start; it is moved when it has".to_owned()));
+            return Ok(Some(NOTHING_APPLIED.to_owned()));
         }
         core.note_moving(slot, true).await?;
         match core.run(Line::Lead, owner, move |core| async move { core.slots.leave(slot).await }).await? {

@@ -46,7 +46,7 @@ pub use hub::Hub;
 pub use map::{DiskState, LaneMap, Uid};
 pub use open::{Format, format};
 pub use settle::{Move, Passed, Plan, Settle, SettleMessage};
-pub use slots::Hold;
+pub use slots::{Hold, NOTHING_APPLIED};
 
 use crate::lane::{LaneError, Options as LaneOptions};
 use hub::Core;

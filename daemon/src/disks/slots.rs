@@ -21,6 +21,8 @@ use crate::line::to_the_end;
 
 /// Bytes of rows or entries that are carried at once.
 const PART_BYTES: usize = 256 << 10;
+/// Why a slot can't be carried whose group hasn't begun its work.
+pub const NOTHING_APPLIED: &str = "its group has applied nothing since the start; it is moved when it has";
 
 /// The lanes of a node as they are: while this is held none comes, goes, or begins to take or to leave.
 pub struct Hold(Held);
@@ -190,7 +192,7 @@ impl Core {
         }
         if was_there && facts.applied.is_none() {
             // With no rows of its own nothing would tell rows of an earlier life from those of this one.
-            return Err(broken("its group has applied nothing since the start; it is moved when it has"));
+            return Err(broken(NOTHING_APPLIED));
         }
         let Some((first, state)) = facts.raft.clone() else { return Err(broken("it has no Raft state there")) };
         target.take_rows(&mut view, rows_bytes.min(from.rows_bytes_max()).min(PART_BYTES)).await?;

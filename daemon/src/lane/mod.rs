@@ -286,14 +286,22 @@ const BALLAST: &str = "ballast";
 /// Opens the index of a lane. One that was still being made anew when the node ended is begun again: what the log lacks is noted when
 /// all of it was seen.
 fn open_index(store: &Store, partitions: u32, lane: [u8; 16]) -> Result<Index, LaneError> {
-    let index = Index::open(store, partitions)?;
-    let is_half_made = index.get(Table::Lane, ANEW)?.is_some();
-    if !is_half_made || index.get(Table::Lane, LANE_KEY)?.is_none_or(|of| of != lane) {
-        return Ok(index);
+    let mut index = Index::open(store, partitions)?;
+    if index.get(Table::Lane, LANE_KEY)?.is_some_and(|of| of != lane) {
+        return Err(LaneError::OtherLane);
     }
-    drop(index);
-    store.clear()?;
-    Ok(Index::open(store, partitions)?)
+    if index.get(Table::Lane, ANEW)?.is_some() {
+        drop(index);
+        store.clear()?;
+        index = Index::open(store, partitions)?;
+    }
+    if index.get(Table::Lane, LANE_KEY)?.is_none() {
+        index.put(Table::Lane, LANE_KEY, &lane)?;
+    }
+    if index.checkpoint().is_none() {
+        index.put(Table::Lane, ANEW, &[])?;
+    }
+    Ok(index)
 }
 
 /// Who a lane belongs to, when it is made.
@@ -328,15 +336,7 @@ impl Lane {
         let superblock = Log::superblock_of(dir).await?;
         let partitions = options.partitions;
         let opened = blocking::run(move || open_index(&store, partitions, superblock.lane)).await;
-        let mut index = opened.map_err(std::io::Error::other)??;
-        match index.get(Table::Lane, LANE_KEY)? {
-            Some(lane) if lane != superblock.lane => return Err(LaneError::OtherLane),
-            Some(_) => {}
-            None => index.put(Table::Lane, LANE_KEY, &superblock.lane)?,
-        }
-        if index.checkpoint().is_none() {
-            index.put(Table::Lane, ANEW, &[])?;
-        }
+        let index = opened.map_err(std::io::Error::other)??;
         let from = index.checkpoint().map(commit::position);
         // Committed before there was a segment: all of the log comes after it.
         let from = from.filter(|from| from.segment > 0);
