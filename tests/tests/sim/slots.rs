@@ -90,6 +90,8 @@ pub struct Books {
     /// How the last life of each node ended.
     ended: Vec<RefCell<String>>,
     history: History,
+    /// Two nodes that are to be left alone with each other now.
+    cut: Cell<Option<[usize; 2]>>,
     is_storm_over: Cell<bool>,
     /// Members are taken out: not where two are left then and one of them may lose its disk, a majority for ever.
     are_members_removed: bool,
@@ -117,6 +119,7 @@ impl Books {
             open: (0..replicas).map(|_| RefCell::default()).collect(),
             ended: (0..replicas).map(|_| RefCell::default()).collect(),
             history: History::default(),
+            cut: Cell::default(),
             is_storm_over: Cell::new(false),
             are_members_removed: replicas > 3 || replicas == 3 && !is_disk_lost,
             done: Cell::new(0),
@@ -157,11 +160,28 @@ pub fn run(seed: u64, plan: &FaultPlan) -> Outcome {
         });
     }
     world.apply(plan);
-    world.run_for(millis(STORM_MS));
+    storm(&mut world, &books);
     let verdict = judge(&mut world, &books);
     // What is open has files, these the world, that the programs, and they the books: a ring that would stay.
     books.open.iter().for_each(|open| drop(open.take()));
     Outcome::of(&world, verdict)
+}
+
+/// The weather of the plan, and the cuts that nodes ask for at a bad moment of theirs.
+fn storm(world: &mut World, books: &Rc<Books>) {
+    let end = world.now() + millis(STORM_MS);
+    loop {
+        let seen = books.clone();
+        if !world.run_until(end.saturating_sub(world.now()), move || seen.cut.get().is_some()) {
+            return;
+        }
+        let side = books.cut.take().unwrap_or_default();
+        for other in (0..books.replicas).filter(|node| !side.contains(node)) {
+            for node in side {
+                world.inject(&Fault::Partition { a: NodeId(node), b: NodeId(other), lasting: millis(1_000) });
+            }
+        }
+    }
 }
 
 /// After the storm: everything works again, all replicas are the same, and so they are when the indices are made anew.

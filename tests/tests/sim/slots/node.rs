@@ -1,5 +1,6 @@
 //! One life of a node: a lane, its slots, and who asks for them.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -176,7 +177,7 @@ async fn accept(books: Rc<Books>, slots: Slots, listener: Listener) {
     }
 }
 
-async fn serve(books: &Books, slots: &Slots, mut stream: Stream) -> std::io::Result<()> {
+async fn serve(books: &Rc<Books>, slots: &Slots, mut stream: Stream) -> std::io::Result<()> {
     while let Some(asked) = wire::receive(&mut stream).await? {
         let (kind, rest) = asked.split_first().ok_or(std::io::ErrorKind::InvalidData)?;
         let answer = match *kind {
@@ -222,15 +223,33 @@ async fn get(slots: &Slots, slot: u32, key: u64) -> Result<Vec<u8>, SlotError> {
     Ok(said.encode())
 }
 
-async fn change_members(books: &Books, slots: &Slots, bytes: &[u8]) -> Vec<u8> {
+async fn change_members(books: &Rc<Books>, slots: &Slots, bytes: &[u8]) -> Vec<u8> {
     let Some((slot, rest)) = slot_of(bytes) else { return vec![AGAIN] };
     let mut members = books.members();
     rest.iter().for_each(|without| {
         members.remove(&u64::from(*without));
     });
+    let leader = slots.status(slot).ok().filter(|status| status.is_leader).and_then(|status| status.leader);
+    let leader = leader.map(|leader| leader.0).filter(|leader| members.contains(leader));
+    if let Some(leader) = leader.filter(|_| members.len() + 2 == books.replicas && below(2) == 0) {
+        cut_soon(books, leader, &members);
+    }
     match timeout(millis(1_500), slots.change_voters(slot, &members.into_iter().map(Id).collect())).await {
         Ok(Ok(())) => vec![SAID],
         Ok(Err(error)) => refusal(&error),
         Err(_) => vec![AGAIN],
     }
+}
+
+/// Just when two of five are taken out, whoever does it is left with one of those who stay: most of those who will be, and
+/// the others are most of those who were.
+fn cut_soon(books: &Rc<Books>, leader: u64, stay: &BTreeSet<u64>) {
+    let others: Vec<u64> = stay.iter().copied().filter(|id| *id != leader).collect();
+    let side = [leader, others[small(below(others.len() as u64))]].map(|id| small(id % books.replicas as u64));
+    let (books, after) = (books.clone(), Duration::from_micros(below(6_000)));
+    task::spawn(Class::Foreground, async move {
+        sleep(after).await;
+        books.cut.set(Some(side));
+    })
+    .detach();
 }
