@@ -6,7 +6,7 @@
 use minicbor::{Decode, Encode};
 
 use super::layout::BucketId;
-use crate::encoding::{Malformed, decode, encode_behind, wide_id};
+use crate::encoding::{Malformed, decode, encode, encode_behind, wide_id};
 use crate::version::commit::{Caps, Mode, Refused, Row};
 use crate::version::retention::Keep;
 use crate::version::{BadContent, Bypass, Chunk, Content, Hold, Kind, Pair, Retention, UploadId, Version, VersionId};
@@ -206,6 +206,21 @@ pub struct Import {
     /// Itself, with its id, dot and context.
     #[n(1)]
     pub version: Version,
+}
+
+impl Import {
+    /// Its bytes, as the node that holds it keeps them.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads such bytes.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        decode(bytes)
+    }
 }
 
 /// Which version of a key.

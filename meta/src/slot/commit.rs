@@ -105,7 +105,7 @@ fn kept_parents(rows: &dyn Rows, key: &Key<'_>, mode: &Mode) -> Result<BTreeMap<
 }
 
 /// What a write makes under this versioning, and whether S3 calls it `null`.
-fn kind(versioning: Versioning, is_object: bool) -> (Kind, bool) {
+pub fn kind(versioning: Versioning, is_object: bool) -> (Kind, bool) {
     let is_null = versioning != Versioning::Enabled;
     match (is_object, versioning) {
         (true, _) => (Kind::Data, is_null),

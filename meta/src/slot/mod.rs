@@ -25,6 +25,7 @@ mod import;
 pub mod layout;
 pub mod list;
 pub mod object;
+pub mod provisional;
 pub mod query;
 pub mod read;
 mod trim;

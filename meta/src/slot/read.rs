@@ -84,12 +84,13 @@ pub fn read(
         Mode::Preferred | Mode::ConfirmedOnly | Mode::ProvisionalAllowed => heads.last().map(|head| head.id),
     };
     let Some(id) = wanted else { return Ok(None) };
-    let found = match (local.iter().find(|version| version.id == id), row) {
-        (Some(version), _) => Some(version.clone()),
-        (None, Some(row)) if row.preferred.id == id => Some(row.preferred),
-        (None, Some(_)) => object::other_version(rows, (bucket, key), id)?,
-        (None, None) => None,
+    let found = match row {
+        Some(row) if row.preferred.id == id => Some(row.preferred),
+        Some(_) => object::other_version(rows, (bucket, key), id)?,
+        None => None,
     };
+    // What the slot has taken over meanwhile is shown as the slot has it.
+    let found = found.or_else(|| local.iter().find(|version| version.id == id).cloned());
     let conflict = Conflict::of(&heads);
     Ok(found.map(|version| Found { version, heads, conflict }))
 }

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use cairn_meta::rows::{Batch, Machine};
 use cairn_meta::slot::Slot;
 use cairn_meta::slot::command::{Answer, Body, Command, Envelope, Erase, Import, Refusal, Versioning, Which, Write};
-use cairn_meta::slot::read::Mode as ReadMode;
+use cairn_meta::slot::provisional;
+use cairn_meta::slot::read::{Mode as ReadMode, read};
 use cairn_meta::version::commit::{Condition, Mode, Refused, Row};
 use cairn_meta::version::{Actor, Bypass, Context, Dot, Kind, Origin, State, Version, VersionId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::world::{World, content, object};
+use crate::world::{BUCKET, World, content, object};
 
 /// What a naive graph knows of a version.
 #[derive(Clone, Debug)]
@@ -353,4 +354,118 @@ fn a_commit_changes_the_rows_it_must() {
         Slot.apply(&mut batch, 9, &command).unwrap();
         assert_eq!(batch.into_changes().len(), changed, "{versioning:?}");
     }
+}
+
+#[derive(Clone, Debug)]
+enum Apart {
+    /// The slot commits.
+    Commit(bool),
+    /// The node that is cut off takes a write on its own.
+    Make(bool),
+    /// It derives from one that it holds.
+    Derive(Index),
+    /// It forgets what numbers it used, as by a restart.
+    Restart,
+}
+
+fn apart() -> impl Strategy<Value = Apart> {
+    prop_oneof![
+        2 => any::<bool>().prop_map(Apart::Commit),
+        4 => any::<bool>().prop_map(Apart::Make),
+        2 => any::<Index>().prop_map(Apart::Derive),
+        1 => Just(Apart::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// S13, S14: whatever a node takes while it is cut off is in the slot afterwards, each version once and above what it was made
+    /// of, and nothing that the slot committed meanwhile is superseded by it.
+    #[test]
+    fn what_is_made_apart_is_taken_over_beside_what_was_committed(
+        before in 0_usize..3, steps in vec(apart(), 1..25), versioning in 0_u8..2,
+    ) {
+        let versioning = if versioning == 0 { Versioning::Enabled } else { Versioning::Off };
+        let mut world = World::new(versioning);
+        (0..before).for_each(|at| drop(world.put(KEY, &at.to_string())));
+        let known = world.rows.clone();
+        let (mut held, mut next, mut committed): (Vec<Version>, Option<Dot>, Vec<VersionId>) = Default::default();
+        for step in steps {
+            let (mode, deletion) = match step {
+                Apart::Commit(deletion) => {
+                    committed.extend(if deletion { world.delete(KEY) } else { world.put(KEY, "x") }.id);
+                    continue;
+                }
+                Apart::Restart => {
+                    next = None;
+                    continue;
+                }
+                Apart::Make(deletion) => (Mode::Overwrite, deletion),
+                Apart::Derive(_) if held.is_empty() => continue,
+                Apart::Derive(pick) => (Mode::Derive(vec![pick.get(&held).id]), false),
+            };
+            let body = if deletion { Body::Deletion } else { object("apart") };
+            let write = Write { place: world.place(KEY), id: world.id(), mode, body };
+            let made = provisional::make(&known, world.now, write, &held, next).unwrap().unwrap();
+            prop_assert_eq!(made.committed.id, made.version.as_ref().map(|version| version.id));
+            let Some(version) = made.version else { continue };
+            let Dot { actor, counter } = version.dot;
+            next = Some(Dot { actor, counter: counter + 1 });
+            let seen = read(&known, (BUCKET, KEY), ReadMode::Exact(version.id), &[&held[..], std::slice::from_ref(&version)].concat());
+            prop_assert_eq!(seen.unwrap().unwrap().version.state, State::Provisional);
+            held.push(version);
+        }
+        let before = world.read(KEY, ReadMode::Preferred, &[]);
+        for turn in 0..2 {
+            for version in &held {
+                let import = Import { place: world.place(KEY), version: version.clone() };
+                let answer = world.commit(Command::Import(vec![import])).unwrap();
+                prop_assert!(turn == 0 || answer.row == Row::I1, "{:?}", answer);
+            }
+        }
+        let Some(after) = world.read(KEY, ReadMode::Preferred, &held) else { return Ok(()) };
+        prop_assert_eq!(after.version.state, State::Confirmed);
+        // What the slot showed, if it committed that while they were apart, is shown still.
+        let kept = before.filter(|before| committed.contains(&before.version.id));
+        prop_assert!(kept.is_none_or(|before| before.version.id == after.version.id));
+        for version in &held {
+            let is_superseded = held.iter().any(|other| other.supersedes(version.dot));
+            let is_head = after.heads.iter().any(|head| head.id == version.id);
+            prop_assert_eq!(is_head, !is_superseded);
+        }
+    }
+}
+
+/// Two nodes whose clocks are behind what they know of: were each to take the next id in order, they would take the same.
+#[test]
+fn versions_made_apart_by_slow_clocks_have_different_names() {
+    let mut world = World::new(Versioning::Enabled);
+    world.now = 5_000;
+    let known = world.put(KEY, "known").id.unwrap();
+    let make = |random: u128| {
+        let id = VersionId::new(10, random);
+        let write = Write { place: world.place(KEY), id, mode: Mode::Overwrite, body: object("apart") };
+        provisional::make(&world.rows, 10, write, &[], None).unwrap().unwrap().version.unwrap()
+    };
+    let (one, other) = (make(1), make(2));
+    assert!(one.id > known && other.id > known && one.id != other.id && one.dot != other.dot);
+    for version in [&one, &other] {
+        let import = Import { place: world.place(KEY), version: version.clone() };
+        assert_ne!(world.commit(Command::Import(vec![import])).unwrap().row, Row::I1);
+    }
+}
+
+#[test]
+fn what_needs_all_to_know_of_it_is_never_made_apart() {
+    let (world, held) = (World::new(Versioning::Enabled), vec![]);
+    let make = |mode: Mode, key: &str| {
+        let write = Write { place: world.place(key), id: VersionId(9), mode, body: object("x") };
+        provisional::make(&world.rows, 1, write, &held, None).unwrap().map(|made| made.committed.row)
+    };
+    let absent = Mode::Conditional(vec![Condition::Absent]);
+    assert!(!provisional::may_be(&absent) && matches!(make(absent, KEY), Err(Refusal::Malformed(_))));
+    let unknown = VersionId(77);
+    assert_eq!(make(Mode::Derive(vec![unknown]), KEY), Err(Refusal::Commit(Refused::UnknownParent(unknown))));
+    assert_eq!(make(Mode::Overwrite, ""), Err(Refusal::Key(0)));
+    assert_eq!(make(Mode::Overwrite, KEY), Ok(Row::O1));
 }
