@@ -83,6 +83,8 @@ async fn of_bucket(call: &Call, body: &mut Body) -> Result<Answer> {
         Op::GetBucketLocation => bucket::location(call).await,
         Op::GetBucketVersioning => bucket::get_versioning(call).await,
         Op::PutBucketVersioning => bucket::put_versioning(call, body).await,
+        Op::GetBucketOffline => bucket::get_offline(call).await,
+        Op::PutBucketOffline => bucket::put_offline(call, body).await,
         Op::GetObjectLockConfiguration => bucket::get_lock(call).await,
         Op::PutObjectLockConfiguration => bucket::put_lock(call, body).await,
         Op::GetBucketTagging => bucket::get_tags(call).await,

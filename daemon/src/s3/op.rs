@@ -62,6 +62,7 @@ operations! {
     GetBucketLocation GET Bucket "location" "s3:GetBucketLocation";
     GetBucketLogging GET Bucket "logging" "s3:GetBucketLogging";
     GetBucketNotificationConfiguration GET Bucket "notification" "s3:GetBucketNotification";
+    GetBucketOffline GET Bucket "x-cairn-offline" "s3:GetBucketOffline";
     GetBucketOwnershipControls GET Bucket "ownershipControls" "s3:GetBucketOwnershipControls";
     GetBucketPolicyStatus GET Bucket "policyStatus" "s3:GetBucketPolicyStatus";
     GetBucketPolicy GET Bucket "policy" "s3:GetBucketPolicy";
@@ -80,6 +81,7 @@ operations! {
     PutBucketAcl PUT Bucket "acl" "s3:PutBucketAcl";
     PutBucketCors PUT Bucket "cors" "s3:PutBucketCORS";
     PutBucketLifecycleConfiguration PUT Bucket "lifecycle" "s3:PutLifecycleConfiguration";
+    PutBucketOffline PUT Bucket "x-cairn-offline" "s3:PutBucketOffline";
     PutBucketOwnershipControls PUT Bucket "ownershipControls" "s3:PutBucketOwnershipControls";
     PutBucketPolicy PUT Bucket "policy" "s3:PutBucketPolicy";
     PutBucketTagging PUT Bucket "tagging" "s3:PutBucketTagging";

@@ -52,6 +52,21 @@ fn settings_are_put_read_back_and_removed() {
 }
 
 #[test]
+fn a_bucket_says_whether_one_node_alone_may_take_writes() {
+    serve(|node| async move {
+        let (ann, target) = (node.ann(), "/bucket?x-cairn-offline");
+        ann.bucket("bucket").await;
+        assert_eq!(ann.get(target).await.is(200).text(), "accept");
+        ann.put(target, "reject").await.is(200);
+        assert_eq!(ann.get(target).await.is(200).text(), "reject");
+        ann.put(target, "perhaps").await.fails(400, "InvalidArgument");
+        node.bob().put(target, "accept").await.fails(403, "AccessDenied");
+        node.bob().get(target).await.fails(403, "AccessDenied");
+        assert_eq!(ann.get(target).await.is(200).text(), "reject");
+    });
+}
+
+#[test]
 fn rules_that_are_not_understood_are_refused() {
     serve(|node| async move {
         let ann = node.ann();

@@ -31,9 +31,17 @@ pub enum Setting {
     Website,
     /// Tags (XML)
     Tagging,
+    /// What a node does with writes while it reaches no leader: accept or reject
+    Offline,
 }
 
 impl Setting {
+    /// As people say it.
+    fn shown(self) -> &'static str {
+        self.name().trim_start_matches("x-cairn-")
+    }
+
+    /// As the server knows it.
     fn name(self) -> &'static str {
         match self {
             Self::Versioning => "versioning",
@@ -44,6 +52,7 @@ impl Setting {
             Self::Cors => "cors",
             Self::Website => "website",
             Self::Tagging => "tagging",
+            Self::Offline => "x-cairn-offline",
         }
     }
 }
@@ -69,7 +78,7 @@ pub struct Set {
     name: String,
     /// Which
     setting: Setting,
-    /// A file with the document, or - for standard input; for versioning: enabled or suspended
+    /// A file with the document, or - for standard input; for versioning: enabled or suspended; for offline: accept or reject
     #[arg(required_unless_present = "none")]
     value: Option<String>,
     /// Remove the setting
@@ -108,6 +117,7 @@ fn brief(setting: Setting, document: Option<&str>) -> String {
             within("Mode").map_or("enabled".to_owned(), |mode| format!("enabled, {}", mode.to_lowercase()))
         }
         Setting::Policy | Setting::Cors | Setting::Website => "set".to_owned(),
+        Setting::Offline => text.to_owned(),
     }
 }
 
@@ -120,7 +130,7 @@ impl Info {
         let name = name_of(&self.name)?;
         let client = self.server.client().await?;
         if let Some(setting) = self.setting {
-            let missing = || Failure::Missing(format!("cairn://{name} has no {}", setting.name()));
+            let missing = || Failure::Missing(format!("cairn://{name} has no {}", setting.shown()));
             return out::print(&fetch(&client, &name, setting).await?.ok_or_else(missing)?);
         }
         let mut found = Vec::new();
@@ -129,13 +139,13 @@ impl Info {
         }
         if self.json {
             let settings: Map<String, Value> =
-                found.into_iter().map(|(setting, document)| (setting.name().to_owned(), json!(document))).collect();
+                found.into_iter().map(|(setting, document)| (setting.shown().to_owned(), json!(document))).collect();
             return out::print(&json!({ "bucket": name, "settings": settings }).to_string());
         }
         let mut table = plain_table();
         table.add_row(["bucket", &format!("cairn://{name}")]);
         for (setting, document) in &found {
-            table.add_row([setting.name(), &brief(*setting, document.as_deref())]);
+            table.add_row([setting.shown(), &brief(*setting, document.as_deref())]);
         }
         out::print(&table.trim_fmt())
     }
@@ -170,6 +180,9 @@ async fn document(setting: Setting, value: &str) -> Result<Bytes, Failure> {
         };
         return Ok(Client::versioning(status));
     }
+    if setting == Setting::Offline {
+        return Ok(Bytes::from(value.to_owned()));
+    }
     let unread = |error: std::io::Error| Failure::Input(format!("can't read {value}: {error}"));
     let document = if value == "-" {
         read_input(DOCUMENT_MAX as usize + 1).await.map_err(unread)?
@@ -194,5 +207,6 @@ mod tests {
         assert_eq!(brief(Setting::Lifecycle, Some("<Rule>..</Rule><Rule>..</Rule>")), "2 rules");
         assert_eq!(brief(Setting::ObjectLock, Some("<Mode>COMPLIANCE</Mode>")), "enabled, compliance");
         assert_eq!(brief(Setting::Policy, None), "-");
+        assert_eq!(brief(Setting::Offline, Some("reject")), "reject");
     }
 }
