@@ -283,14 +283,14 @@ async fn check(lane: &Lane, kept: &Kept) {
         assert!(get(lane, id).await.is_none() && !lane.has(id).expect("asked"), "{id:?} came back");
     }
     assert_eq!(recount(lane), kept.here.len() as u64);
-    let mut names = lane.list_named(Named::Version).expect("listed");
+    let mut names = lane.names_of(Named::Version, &[], None, 100).expect("listed");
     names.sort_unstable();
     assert_eq!(names, (0..20).filter(|number| *number != 4).map(|number| [number; 32]).collect::<Vec<_>>());
     let version = lane.get_named(Named::Version, &[3; 32]).await.expect("read");
     assert_eq!(version.as_deref(), Some(&b"newer"[..]));
     assert_eq!(lane.get_named(Named::Version, &[5; 32]).await.expect("read").expect("here"), [5; 500][..]);
     assert!(lane.get_named(Named::Version, &[4; 32]).await.expect("read").is_none());
-    assert_eq!(lane.list_named(Named::Provisional).expect("listed"), [[4; 32]]);
+    assert_eq!(lane.names_of(Named::Provisional, &[], None, 100).expect("listed"), [[4; 32]]);
     assert_eq!(lane.raft_state(7).expect("read"), Some((5, b"vote".to_vec())));
     assert_eq!(lane.raft_state(8).expect("read"), None);
     assert_eq!(lane.raft_ends(7).expect("read"), Some([(1, 5), (2, 16)]));

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use cairn_io::time::{Duration, sleep};
-use cairn_meta::slot::command::{Answer as Done, Body, Command, Place, Refusal, Token, Write};
+use cairn_meta::control::bucket::Offline;
+use cairn_meta::slot::command::{Body, Place, Refusal, Token, Write};
 use cairn_schema::{Answer, Commit, Committed, Error, VersionKind};
 use futures_util::{StreamExt, stream};
 
@@ -45,18 +46,15 @@ impl Clients {
             let bucket = self.bucket(commit.bucket).await?;
             let (mode, body) = (words::mode(&commit.mode)?, body(asker, &bucket, commit)?);
             let (id, place) = (new_version(), Place { bucket: bucket.record().stamp(), key: commit.key.clone() });
-            let write = Command::Commit(vec![Write { place, id, mode, body }]);
-            let token = commit.idempotency.map_or_else(new_token, |intent| token(asker, commit, intent, turn));
-            match self.cluster.command((commit.bucket, &commit.key), Some(token), write).await {
+            let write = Write { place, id, mode, body };
+            let (token, offline) = match commit.idempotency {
+                // Whoever repeats it elsewhere must be told what became of it: so no node takes it on its own.
+                Some(intent) => (token(asker, commit, intent, turn), Offline::Reject),
+                None => (new_token(), bucket.record().settings.offline),
+            };
+            match self.cluster.commit(offline, Some(token), write).await {
                 Err(ClusterError::Refused(Refusal::StaleBucket { .. })) => {}
-                Ok(Done::Committed(each)) => match each.first() {
-                    Some(Ok(done)) => return Ok(words::committed(done, id)),
-                    Some(Err(Refusal::StaleBucket { .. })) => {}
-                    Some(Err(refusal)) => return Err(of_slot(refusal)),
-                    None => return Err(defect()),
-                },
-                Ok(_) => return Err(defect()),
-                Err(error) => return Err(of_cluster(error)),
+                done => return done.map(|done| words::committed(&done, id)).map_err(of_cluster),
             }
             sleep(AGAIN_AFTER).await;
             self.cluster.catch_up().await.map_err(of_cluster)?;

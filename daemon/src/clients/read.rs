@@ -1,15 +1,15 @@
 //! Reading one version of one key.
 
+use cairn_meta::control::bucket::Offline;
 use cairn_meta::slot::command::Which;
-use cairn_meta::slot::query::{Query, Reply};
 use cairn_meta::slot::read::{Found, Mode};
-use cairn_meta::version::{Kind, VersionId};
+use cairn_meta::version::{Kind, State, VersionId};
 use cairn_schema as wire;
 use cairn_schema::{Answer, Error, ErrorKind, ReadMode, ReadRequest, ReadResult};
 
-use super::error::{defect, in_field, of_cluster, of_s3};
+use super::error::{in_field, of_cluster, of_s3};
 use super::{Clients, words};
-use crate::cluster::{Freshness, wall_millis};
+use crate::cluster::{Freshness, Seen, wall_millis};
 use crate::s3::asker::{Asker, Reading, Sight};
 
 /// How a mode of the wire is asked for.
@@ -32,10 +32,11 @@ impl Clients {
         let (bucket, key) = (self.bucket(request.bucket).await?, &request.key);
         let (mode, sight, freshness) = asked(request.mode);
         let reading = asker.read(&bucket, key, sight).await.map_err(|error| of_s3(&error))?;
-        let query = Query::Read { bucket: request.bucket, key: key.clone(), mode, local: vec![] };
-        let reply = self.cluster.query((request.bucket, key), &query, freshness).await.map_err(of_cluster)?;
-        let Reply::Read(found) = reply else { return Err(defect()) };
-        let from_leader = freshness == Freshness::Latest;
+        let or_older = bucket.record().settings.offline == Offline::Accept;
+        let seen = self.cluster.read((request.bucket, key), mode, freshness, or_older).await.map_err(of_cluster)?;
+        let Seen { found, freshness } = seen;
+        let is_confirmed = found.as_ref().is_none_or(|found| found.version.state == State::Confirmed);
+        let from_leader = freshness == Freshness::Latest && is_confirmed;
         match (found, sight) {
             (Some(found), Sight::Version(_)) => show(&reading, &found, vec![], from_leader),
             (None, Sight::Version(_)) => {

@@ -7,6 +7,7 @@ use cairn_schema as wire;
 use cairn_schema::{Answer, Error, ErrorKind};
 
 use super::error::{bad_input, in_field};
+use crate::cluster::Commit;
 use crate::s3::access::ACL_HEADER;
 use crate::s3::asker::Stated;
 use crate::s3::hash::{Algorithm, Md5Hasher, base64, checksum, hex, kept};
@@ -107,7 +108,7 @@ pub fn checksums(content: &wire::Content, bytes: &[u8]) -> Answer<Vec<meta::Chec
 }
 
 /// What became of a commit, whose version would have been named so had its name been free.
-pub fn committed(done: &cairn_meta::slot::command::Committed, proposed: meta::VersionId) -> wire::Committed {
+pub fn committed(Commit { committed: done, state }: &Commit, proposed: meta::VersionId) -> wire::Committed {
     let effect = match (done.id, done.row) {
         (None, _) | (_, Row::I1 | Row::I2) => wire::Effect::Nothing,
         (_, Row::D2 | Row::I4) => wire::Effect::Branch,
@@ -115,7 +116,7 @@ pub fn committed(done: &cairn_meta::slot::command::Committed, proposed: meta::Ve
     };
     wire::Committed {
         version: done.id.map(wire_id).unwrap_or_default(),
-        state: wire::VersionState::Confirmed,
+        state: self::state(*state),
         effect,
         // A version never gets a lesser name than was proposed: that one is of an earlier call.
         is_repeated: done.id.is_some_and(|id| id < proposed),
@@ -136,14 +137,18 @@ pub fn version(version: &meta::Version) -> wire::Version {
         parents: version.parents.iter().copied().map(wire_id).collect(),
         dot: wire::Dot { writer: writer(version.dot.actor), counter: version.dot.counter },
         context: context.collect(),
-        state: match version.state {
-            State::Confirmed => wire::VersionState::Confirmed,
-            State::Provisional => wire::VersionState::Provisional,
-        },
+        state: state(version.state),
         content: content(version.kind, &version.content),
         modified: version.modified,
         is_null: version.is_null,
         is_head: version.superseded.is_none(),
+    }
+}
+
+fn state(state: State) -> wire::VersionState {
+    match state {
+        State::Confirmed => wire::VersionState::Confirmed,
+        State::Provisional => wire::VersionState::Provisional,
     }
 }
 

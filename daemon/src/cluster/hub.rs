@@ -9,15 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cairn_io::mesh::Mesh;
 use cairn_io::task::{Class, JoinHandle};
 use cairn_io::{Bell, CoreId, here};
 use cairn_placement::NodeId;
 
+use super::contact::Contact;
 use super::follow::Turns;
 use super::map::Map;
 use super::peers::Peers;
+use super::provisional::{self, Holding};
 use super::routes::Routes;
 use super::{ClusterError, Seal};
 use crate::disks::Disks;
@@ -44,13 +47,15 @@ const LINES: [Line; 3] = [Line::Slot, Line::Raft, Line::Lead];
 #[derive(Clone)]
 pub struct Hub {
     meshes: Arc<[Mesh<Job<Core>>; 3]>,
+    /// Whether cores hold provisional versions.
+    holding: Arc<[AtomicBool]>,
     cores: usize,
 }
 
 impl Hub {
     /// For a node of so many cores.
     pub fn new(cores: usize) -> Self {
-        Self { meshes: Arc::new(LINES.map(|_| line::mesh(cores))), cores }
+        Self { meshes: Arc::new(LINES.map(|_| line::mesh(cores))), holding: provisional::cores(cores), cores }
     }
 }
 
@@ -71,6 +76,10 @@ pub struct Core {
     pub peers: Peers,
     /// Where the node's slots are; empty until that is known.
     pub routes: RefCell<Arc<Routes>>,
+    /// Provisional versions that this core's lanes hold.
+    pub holding: Holding,
+    /// Which nodes are out of reach.
+    pub contact: Contact,
     /// Who led a slot when it was last asked.
     pub leaders: RefCell<BTreeMap<u32, NodeId>>,
     /// How opening ended, once it has.
@@ -97,6 +106,8 @@ impl Core {
         let end = |line: Line| End::open(&hub.meshes[line as usize]);
         let broken = |error: std::io::Error| ClusterError::Broken(error.to_string());
         let ends = || Ok::<_, std::io::Error>([end(Line::Slot)?, end(Line::Raft)?, end(Line::Lead)?]);
+        // What restarts is back before, mostly, and whoever is there has elected somebody.
+        let away_after = slots.options().election.1 * 2;
         let core = Rc::new(Self {
             id: here(),
             cores: hub.cores,
@@ -109,6 +120,8 @@ impl Core {
             map_bell: Bell::default(),
             peers,
             routes: RefCell::default(),
+            holding: Holding::new(hub.holding.clone()),
+            contact: Contact::new(away_after),
             leaders: RefCell::default(),
             started: OnceCell::new(),
             start_bell: Bell::default(),

@@ -13,6 +13,7 @@
 
 mod ask;
 mod bucket;
+mod contact;
 mod error;
 mod follow;
 mod hub;
@@ -22,6 +23,7 @@ mod map;
 mod open;
 pub mod papers;
 mod peers;
+mod provisional;
 mod relocate;
 mod report;
 mod routes;
@@ -31,6 +33,7 @@ mod serve;
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use cairn_io::{rng, time};
 use cairn_meta::control::command as control;
 use cairn_meta::slot::command::{self, Refusal, Token, read_answer};
@@ -47,6 +50,7 @@ pub use keys::{ADMIN, NewKey};
 pub use map::{AccessKey, Bucket, Map};
 pub use open::Options;
 pub use peers::{Calls, Missed, PeerAddress, Peers};
+pub use provisional::{Commit, Reconcile, ReconcileMessage, Reconciled, Seen};
 pub use relocate::{Relocate, RelocateMessage, Relocated, relocate_stopped};
 pub use report::Groups;
 pub use seal::Seal;
@@ -155,17 +159,25 @@ impl Cluster {
         command: command::Command,
     ) -> Result<command::Answer, ClusterError> {
         let envelope = command::Envelope { time: wall_millis(), token, command };
+        self.command_bytes(slot, envelope.encode().into()).await
+    }
+
+    /// The same, of the bytes of an envelope.
+    async fn command_bytes(&self, slot: u32, envelope: Bytes) -> Result<command::Answer, ClusterError> {
         // Boxed, as below: what finds a leader is large, and every caller's future would hold it.
-        let answer = Box::pin(self.core().command(slot, envelope.encode().into())).await?;
-        let refused = match read_answer(&answer)? {
-            Ok(answer) => return Ok(answer),
-            Err(refused) => refused,
-        };
+        let answer = Box::pin(self.core().command(slot, envelope)).await?;
+        match read_answer(&answer)? {
+            Ok(answer) => Ok(answer),
+            Err(refused) => Err(self.refused(refused).await?),
+        }
+    }
+
+    /// What a slot says no with, as an error. Who tries again has the map that the slot knows of.
+    async fn refused(&self, refused: Refusal) -> Result<ClusterError, ClusterError> {
         if matches!(refused, Refusal::StaleBucket { .. }) {
-            // Who tries again shall have the map that the slot knows of.
             self.core().catch_up().await?;
         }
-        Err(ClusterError::Refused(refused))
+        Ok(ClusterError::Refused(refused))
     }
 
     /// Asks the slot of a key.

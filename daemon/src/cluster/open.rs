@@ -57,6 +57,8 @@ const LEAD: CoreId = CoreId::new(0);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How often a node that begins a cluster looks for the others, and one that joins asks for the map.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How often it says what it waits for.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// How long a node that stops waits for others to take over what it leads.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -99,6 +101,7 @@ impl Cluster {
             while core.started.get().is_none() {
                 core.start_bell.rung().await;
             }
+            core.look_whether_held()?;
             return core.started.get().cloned().unwrap_or(Ok(()));
         }
         let opened = Box::pin(self.lead(options)).await;
@@ -111,6 +114,7 @@ impl Cluster {
             core.run(Line::Lead, to, tell).await?;
         }
         opened?;
+        core.look_whether_held()?;
         let following = spawn(Class::Foreground, follow(Rc::downgrade(core)));
         core.tasks.borrow_mut().push(following);
         Ok(())
@@ -159,7 +163,7 @@ impl Cluster {
         if is_first && core.core_of(CONTROL).is_some() {
             self.begin_control().await?;
         }
-        let begun = time::now();
+        let (begun, mut told) = (time::now(), None::<time::Instant>);
         loop {
             if let Some(why) = core.control_stopped().await? {
                 // Only a restart makes it whole: waiting for others would be in vain.
@@ -171,7 +175,11 @@ impl Cluster {
                 Ok(false) => {}
                 Err(error @ (ClusterError::ControlRefused(_) | ClusterError::Broken(_))) => return Err(error),
                 Err(error) if core.peers.is_alone() && begun.elapsed() > options.within => return Err(error),
-                Err(error) => info!(%error, "waiting for the control group"),
+                Err(error) if told.is_none_or(|told| told.elapsed() > TELL_AGAIN) => {
+                    info!(%error, "waiting for the control group");
+                    told = Some(time::now());
+                }
+                Err(_) => {}
             }
             time::sleep(ASK_AGAIN).await;
         }

@@ -21,6 +21,8 @@ pub struct Groups {
     pub moving: u64,
     /// Entries that are committed and not applied here yet.
     pub lag: u64,
+    /// Provisional versions that this node holds.
+    pub provisional: u64,
     /// Groups that have stopped here or can't be opened, and why.
     pub stopped: Vec<(u32, String)>,
     /// Who leads control, if that is known here.
@@ -35,6 +37,7 @@ impl Groups {
         self.resting += other.resting;
         self.moving += other.moving;
         self.lag += other.lag;
+        self.provisional += other.provisional;
         self.stopped.extend(other.stopped);
         self.control_leader = self.control_leader.or(other.control_leader);
         self
@@ -44,7 +47,7 @@ impl Groups {
 impl Core {
     /// Of this core.
     fn groups(&self) -> Groups {
-        let mut groups = Groups::default();
+        let mut groups = Groups { provisional: self.count_held(), ..Groups::default() };
         for (slot, _) in self.routes.borrow().of_core(self.id) {
             let status = match self.slots.status(slot) {
                 Ok(status) => status,

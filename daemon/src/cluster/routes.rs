@@ -57,9 +57,14 @@ impl Routes {
         routes
     }
 
+    /// The lane that has a slot, and its core, if this node has it.
+    pub fn place_of(&self, slot: u32) -> Option<(u32, CoreId)> {
+        self.here.get(&slot).copied()
+    }
+
     /// The core that has a slot, if this node has it.
     pub fn core_of(&self, slot: u32) -> Option<CoreId> {
-        self.here.get(&slot).map(|(_, core)| *core)
+        self.place_of(slot).map(|(_, core)| core)
     }
 
     /// Slots of this node whose lane isn't there, each with its lane.

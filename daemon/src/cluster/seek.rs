@@ -7,7 +7,8 @@
 //! | another leads, nobody knows which | the next of the slot's nodes, after a pause |
 //! | it can't be reached | the next of the slot's nodes, after a pause |
 //!
-//! It ends after [`PATIENCE`], which outlasts an election. Nothing was done by then.
+//! It ends after [`PATIENCE`], which outlasts an election, or as soon as it is clear that there will be none ([`super::contact`]).
+//! Nothing was done by then.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -53,7 +54,13 @@ impl Core {
             async move {
                 match target {
                     Target::Here(to) => core.command_on(to, slot, command).await,
-                    Target::There(node) => core.peers.calls.command(node, slot, command, ANSWER_WITHIN).await,
+                    Target::There(node) => {
+                        let answer = core.peers.calls.command(node, slot, command, ANSWER_WITHIN);
+                        let lost = || {
+                            Err(ClusterError::Unknown(format!("node {} is out of reach all at once", node.0)).into())
+                        };
+                        core.unless_away(node, answer).await.unwrap_or_else(lost)
+                    }
                 }
             }
         })
@@ -80,7 +87,9 @@ impl Core {
                 match target {
                     Target::Here(to) => core.ask_on(to, slot, ask).await,
                     Target::There(node) => {
-                        let told = core.peers.calls.ask(node, slot, ask.encode().into(), ANSWER_WITHIN).await?;
+                        let answer = core.peers.calls.ask(node, slot, ask.encode().into(), ANSWER_WITHIN);
+                        let lost = || Err(Missed::Away(format!("node {} is out of reach all at once", node.0)));
+                        let told = core.unless_away(node, answer).await.unwrap_or_else(lost)?;
                         Told::decode(&told).map_err(|malformed| Missed::Final(malformed.into()))
                     }
                 }
@@ -136,6 +145,10 @@ impl Core {
         loop {
             let Some(node) = next else { return Err(self.nowhere(slot)) };
             let missed = match self.target(slot, node) {
+                // Nothing is sent of which nobody would know what became.
+                Some(Target::There(node)) if self.is_still_away(node).await => {
+                    Missed::Away(format!("node {} is out of reach", node.0))
+                }
                 Some(target) => match attempt(target).await {
                     Ok(answer) => {
                         if first != Some(node) {
@@ -151,12 +164,18 @@ impl Core {
             };
             let mut named = None;
             match missed {
-                Missed::Final(error) => return Err(error),
+                Missed::Final(error) => {
+                    if matches!(error, ClusterError::Unknown(_)) {
+                        // Whoever leads now: this one may not be there any more.
+                        self.leaders.borrow_mut().remove(&slot);
+                    }
+                    return Err(error);
+                }
                 Missed::Elsewhere(leader) => named = leader.filter(|leader| *leader != node),
                 Missed::Away(reason) => why = reason,
             }
             turn += 1;
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > PATIENCE || named.is_none() && self.is_cut_off(slot).await {
                 self.leaders.borrow_mut().remove(&slot);
                 return Err(ClusterError::Unreachable(format!("nobody leads slot {slot} now: {why}; ask again later")));
             }
@@ -184,7 +203,7 @@ impl Core {
     }
 
     /// Who may lead a slot, this node first if it has it.
-    fn candidates(&self, slot: u32) -> Vec<NodeId> {
+    pub fn candidates(&self, slot: u32) -> Vec<NodeId> {
         let map = self.map.borrow().clone();
         let mut nodes = members(&map, &self.peers, slot);
         nodes.sort_by_key(|node| *node != self.me);

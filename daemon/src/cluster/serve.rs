@@ -183,8 +183,10 @@ impl Calls for Pool {
     fn is_there(&self, node: NodeId, within: Duration) -> LocalBoxFuture<'_, bool> {
         let peer = self.peer(node.0);
         Box::pin(async move {
+            // A batch with nothing in it: that a connection stands says nothing of a network that drops what it should carry.
+            let nothing = encode_batch(self.me(), node.0, &[]).into();
             match peer {
-                Ok(peer) => peer.is_there(within).await,
+                Ok(peer) => peer.raft(nothing, within).await.is_ok(),
                 Err(_) => false,
             }
         })

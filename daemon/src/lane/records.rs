@@ -74,18 +74,31 @@ impl Lane {
         Ok(true)
     }
 
-    /// The names of all records of a sort.
+    /// The names of records of a sort that begin so, in order, behind one; so many at most.
     ///
     /// # Errors
     /// If the index can't be read.
-    pub fn list_named(&self, named: Named) -> Result<Vec<Id>, LaneError> {
-        let mut ids = Vec::new();
-        let mut scan = Scan::prefix(Table::Records, &[named.kind() as u8]);
-        let mut visit = |key: &[u8], _: &[u8]| {
-            ids.extend(key.get(1..).and_then(|id| Id::try_from(id).ok()));
-            ControlFlow::Continue(())
-        };
-        while self.0.state.index.borrow().step(&mut scan, STEP, &mut visit)? == Step::More {}
+    pub fn names_of(
+        &self,
+        named: Named,
+        prefix: &[u8],
+        behind: Option<&Id>,
+        limit: usize,
+    ) -> Result<Vec<Id>, LaneError> {
+        let prefix = [&[named.kind() as u8][..], prefix].concat();
+        let behind = behind.map(|id| record_key(named.kind(), id));
+        let low = behind.as_ref().map_or(Bound::Included(&prefix[..]), |key| Bound::Excluded(&key[..]));
+        let mut scan = Scan::range(Table::Records, low, Bound::Unbounded);
+        let (mut ids, mut is_over) = (Vec::new(), limit == 0);
+        while !is_over {
+            let visit = |key: &[u8], _: &[u8]| {
+                let id = key.starts_with(&prefix).then(|| Id::try_from(&key[1..]).ok()).flatten();
+                ids.extend(id);
+                is_over = id.is_none() || ids.len() >= limit;
+                if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            is_over |= self.0.state.index.borrow().step(&mut scan, STEP, visit)? == Step::Done;
+        }
         Ok(ids)
     }
 

@@ -77,6 +77,9 @@ pub struct ClusterReport {
     pub moving: u64,
     /// Entries that are committed and not applied here yet.
     pub lag: u64,
+    /// Versions that this node took while nobody led their slots, and that their slots don't have yet.
+    #[serde(default)]
+    pub provisional: u64,
     /// Groups that have stopped on this node.
     pub stopped: Vec<StoppedGroup>,
 }

@@ -1,5 +1,6 @@
 //! The background workers of one core: for each of its lanes compaction and scrub, one that brings chunks home, and on core 0
-//! one that applies lifecycle rules and one that moves slots off disks that are to be emptied.
+//! one that applies lifecycle rules, one that moves slots off disks that are to be emptied, and one that hands over provisional
+//! versions.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::actor::{NameTaken, Rate, Registry, Schedule, Spec, State, Status};
-use crate::cluster::{Cluster, Relocate};
+use crate::cluster::{Cluster, Reconcile, Relocate};
 use crate::config::Config;
 use crate::disks::{Disks, Settle};
 use crate::http::Watch;
@@ -26,6 +27,8 @@ const COMPACT_EVERY: Duration = Duration::from_mins(1);
 const SETTLE_EVERY: Duration = Duration::from_secs(30);
 /// How often slots whose disk is to be emptied are looked for, likewise.
 const RELOCATE_EVERY: Duration = Duration::from_secs(5);
+/// How often provisional versions are offered to their slots; it costs nothing while there are none.
+const RECONCILE_EVERY: Duration = Duration::from_secs(2);
 /// How often lifecycle rules are applied; they count in days.
 const EXPIRE_EVERY: Duration = Duration::from_hours(1);
 
@@ -57,6 +60,7 @@ const SCRUB: &str = "scrub";
 const SETTLE: &str = "settle";
 const EXPIRE: &str = "expire";
 const RELOCATE: &str = "relocate";
+const RECONCILE: &str = "reconcile";
 
 /// The actors of this core. Clones share them.
 #[derive(Clone)]
@@ -110,13 +114,15 @@ impl Crew {
     }
 
     /// Starts the actors of a node: one applies lifecycle rules, of which what two nodes find is done once; one moves slots off
-    /// disks that are to be emptied.
+    /// disks that are to be emptied; one hands over provisional versions.
     pub fn hire_for_cluster(&self, cluster: &Cluster) {
         let (spec, cluster) = (Spec { schedule: Schedule::Around(EXPIRE_EVERY), ..Spec::new(EXPIRE) }, cluster.clone());
-        let moving = cluster.clone();
+        let (moving, reconciled) = (cluster.clone(), cluster.clone());
         complain(self.0.common.start(&spec, move || Expire { cluster: cluster.clone() }).map(drop));
         let spec = Spec { schedule: Schedule::Around(RELOCATE_EVERY), ..Spec::new(RELOCATE) };
         complain(self.0.common.start(&spec, move || Relocate { cluster: moving.clone() }).map(drop));
+        let spec = Spec { schedule: Schedule::Around(RECONCILE_EVERY), ..Spec::new(RECONCILE) };
+        complain(self.0.common.start(&spec, move || Reconcile { cluster: reconciled.clone() }).map(drop));
     }
 
     fn hire_for(&self, lane: &Lane) -> Registry {

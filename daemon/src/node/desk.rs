@@ -195,6 +195,7 @@ async fn cluster_report(cluster: &Cluster) -> Option<ClusterReport> {
         resting: groups.resting,
         moving: groups.moving,
         lag: groups.lag,
+        provisional: groups.provisional,
         stopped: stopped.collect(),
     })
 }

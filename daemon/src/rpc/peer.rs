@@ -171,11 +171,6 @@ impl Peer {
         self.call(request, within, |session| session.raft().map(raft::Client::query_request)).await
     }
 
-    /// Whether the node welcomes a connection.
-    pub async fn is_there(&self, within: Duration) -> bool {
-        matches!(timeout(within, self.session()).await, Ok(Ok(_)))
-    }
-
     /// Hands over a part of a snapshot.
     pub async fn snapshot(&self, request: SnapshotRequest, within: Duration) -> Answer<SnapshotProgress> {
         self.call(request, within, |session| session.raft().map(raft::Client::snapshot_request)).await

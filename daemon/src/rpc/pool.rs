@@ -45,6 +45,11 @@ impl Pool {
         Self { options: Options { identity, limits, backoff }, peers: RefCell::default() }
     }
 
+    /// Who calls.
+    pub fn me(&self) -> u64 {
+        self.options.identity.node
+    }
+
     /// That node answers there. A connection to where it was before ends with the calls under way on it.
     pub fn set(&self, node: u64, addr: SocketAddr) {
         let mut peers = self.peers.borrow_mut();

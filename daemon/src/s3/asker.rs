@@ -1,6 +1,7 @@
 //! Users whose requests come by another way than HTTP. Each request is put as the operation of S3 that does the same, and policies,
 //! lists and ownership are asked about that: one set of rules decides, whichever way is taken.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 
 use cairn_meta::control::bucket::BucketState;
@@ -70,7 +71,7 @@ impl Asker {
         let method = Method::from_bytes(op.row().method.as_bytes()).map_err(|_| Code::MethodNotAllowed)?;
         let head = Head { method, uri: Uri::default(), target, query, headers };
         let (gateway, who, from) = (self.gateway.clone(), self.who.clone(), self.from);
-        Ok(Call { gateway, op, head, who, from, now: wall_millis() })
+        Ok(Call { gateway, op, head, who, from, now: wall_millis(), is_older: Cell::default() })
     }
 
     fn of_object(&self, op: Op, bucket: &Bucket, key: &str, headers: HeaderMap) -> Result<Call> {

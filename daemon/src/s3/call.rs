@@ -1,16 +1,19 @@
 //! One request on its way: who asks, for what, and what most operations need.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use cairn_io::rng;
 use cairn_io::time::{self, Duration, Instant, sleep};
-use cairn_meta::control::bucket::{BucketSettings, BucketState};
+use cairn_meta::control::bucket::{BucketSettings, BucketState, Offline};
 use cairn_meta::control::command::{Command as Control, SetBucket};
-use cairn_meta::slot::command::{Answer as Done, Command, Place, Refusal, Which};
+use cairn_meta::slot::command::{Answer as Done, Body, Command, Place, Refusal, Which, Write};
 use cairn_meta::slot::query::{Query, Reply};
-use cairn_meta::slot::read::{Found, Mode, is_nameable};
-use cairn_meta::version::{Kind, VersionId};
+use cairn_meta::slot::read::{Found, Mode as Reading, is_nameable};
+use cairn_meta::version::commit::Mode;
+use cairn_meta::version::{Kind, State, VersionId};
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::Gateway;
 use super::answer::Answer;
@@ -19,7 +22,7 @@ use super::error::{Code, Result, S3Error};
 use super::head::Head;
 use super::op::Op;
 pub use crate::cluster::Bucket;
-use crate::cluster::{Cluster, ClusterError, Freshness, Map, new_token};
+use crate::cluster::{Cluster, ClusterError, Commit, Freshness, Map, new_token, new_version};
 
 /// How long something is tried again that others change meanwhile: less than clients wait for an answer.
 const AGAIN_WITHIN: Duration = Duration::from_secs(15);
@@ -67,6 +70,8 @@ pub struct Call {
     pub from: SocketAddr,
     /// When, in milliseconds since the Unix epoch.
     pub now: u64,
+    /// Nobody led what it asked for: it was shown what this node has, however old that is.
+    pub is_older: Cell<bool>,
 }
 
 impl Bucket {
@@ -115,13 +120,36 @@ impl Call {
     /// # Errors
     /// What it refuses.
     pub async fn command(&self, bucket: &Bucket, key: &str, command: impl Fn(Place) -> Command) -> Result<Done> {
+        // Another token each time: what was refused stays refused for its token.
+        let attempt = async |place: Place| {
+            self.cluster().command((place.bucket.id, key), Some(new_token()), command(place)).await
+        };
+        self.with_settings(bucket, key, attempt).await
+    }
+
+    /// Commits a version of a key; with the bucket's latest settings, should they have changed.
+    ///
+    /// # Errors
+    /// If the slot refuses it.
+    pub async fn commit(&self, bucket: &Bucket, key: &str, mode: Mode, body: Body) -> Result<Commit> {
+        let (id, offline) = (new_version(), bucket.record().settings.offline);
+        let attempt = async |place: Place| {
+            let write = Write { place, id, mode: mode.clone(), body: body.clone() };
+            self.cluster().commit(offline, Some(new_token()), write).await
+        };
+        self.with_settings(bucket, key, attempt).await
+    }
+
+    async fn with_settings<T>(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        attempt: impl AsyncFn(Place) -> std::result::Result<T, ClusterError>,
+    ) -> Result<T> {
         let (mut stamp, mut again) = (bucket.record().stamp(), Again::new());
         loop {
-            let place = Place { bucket: stamp, key: key.to_owned() };
-            // Another token each time: what was refused stays refused for its token.
-            match self.cluster().command((stamp.id, key), Some(new_token()), command(place)).await {
+            match attempt(Place { bucket: stamp, key: key.to_owned() }).await {
                 Err(ClusterError::Refused(Refusal::StaleBucket { .. })) => {}
-                Ok(Done::Committed(each)) if is_stale(&each) => {}
                 other => return Ok(other?),
             }
             again.wait().await?;
@@ -145,6 +173,7 @@ impl Call {
     /// If it says what isn't known.
     pub fn freshness(&self) -> Result<Freshness> {
         match self.head.only("x-cairn-read")? {
+            _ if self.is_older.get() => Ok(Freshness::Local),
             None | Some("preferred" | "confirmed") => Ok(Freshness::Latest),
             Some("local") => Ok(Freshness::Local),
             Some(other) => Err(S3Error::argument("x-cairn-read", other, "It is preferred, confirmed or local.")),
@@ -166,14 +195,18 @@ impl Call {
     pub async fn read(&self, bucket: &Bucket, key: &str, which: Option<Which>) -> Result<Found> {
         let mode = match which {
             None | Some(Which::Preferred) if self.head.only("x-cairn-read")? == Some("confirmed") => {
-                Mode::ConfirmedOnly
+                Reading::ConfirmedOnly
             }
-            None | Some(Which::Preferred) => Mode::Preferred,
-            Some(Which::Null) => Mode::Null,
-            Some(Which::Id(id)) => Mode::Exact(id),
+            None | Some(Which::Preferred) => Reading::Preferred,
+            Some(Which::Null) => Reading::Null,
+            Some(Which::Id(id)) => Reading::Exact(id),
         };
-        let query = Query::Read { bucket: bucket.record().id, key: key.to_owned(), mode, local: vec![] };
-        let Reply::Read(found) = self.query(bucket, key, &query).await? else { return Err(Code::InternalError.into()) };
+        let (record, freshness) = (bucket.record(), self.freshness()?);
+        // What is only shown may be older where nobody leads; nothing is made of it.
+        let or_older = matches!(self.op, Op::GetObject | Op::HeadObject) && record.settings.offline == Offline::Accept;
+        let seen = self.cluster().read((record.id, key), mode, freshness, or_older).await?;
+        self.is_older.set(self.is_older.get() || seen.freshness != freshness);
+        let found = seen.found;
         let missing = || match which {
             None | Some(Which::Preferred) => S3Error::from(Code::NoSuchKey).with("Key", key),
             Some(named) => S3Error::from(Code::NoSuchVersion).with("Key", key).with("VersionId", name_of(named)),
@@ -182,7 +215,15 @@ impl Call {
         let version = &found.version;
         let null = version.is_null.then_some(version.id);
         let is_shown = is_nameable(version, null) && (version.kind != Kind::Data || version.is_object(self.now));
-        if is_shown { Ok(found) } else { Err(missing()) }
+        match version.state {
+            _ if is_shown => Ok(found),
+            State::Confirmed => Err(missing()),
+            // Others see the object still.
+            state @ State::Provisional => {
+                let value = HeaderValue::from_static(state_name(state));
+                Err(missing().header(HeaderName::from_static("x-cairn-state"), value))
+            }
+        }
     }
 
     /// Reads a version that is an object.
@@ -201,13 +242,11 @@ impl Call {
                 .with("ResourceType", "DeleteMarker"),
         };
         let id = version_name(found.version.id, found.version.is_null);
-        let value = |text: &str| hyper::header::HeaderValue::from_str(text).ok();
-        let mut error = error.header(
-            hyper::header::HeaderName::from_static("x-amz-delete-marker"),
-            hyper::header::HeaderValue::from_static("true"),
-        );
-        if let Some(id) = value(&id) {
-            error = error.header(hyper::header::HeaderName::from_static("x-amz-version-id"), id);
+        let mut error = error.header(HeaderName::from_static("x-amz-delete-marker"), HeaderValue::from_static("true"));
+        let state = HeaderValue::from_static(state_name(found.version.state));
+        error = error.header(HeaderName::from_static("x-cairn-state"), state);
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            error = error.header(HeaderName::from_static("x-amz-version-id"), id);
         }
         Err(error)
     }
@@ -250,18 +289,14 @@ impl Call {
         let version = &found.version;
         let answer =
             answer.with("x-cairn-version-id", version.id.to_string()).with("x-cairn-state", state_name(version.state));
-        let read = self.head.only("x-cairn-read").ok().flatten().unwrap_or("preferred");
-        let answer = answer.with("x-cairn-read", read);
+        let asked = self.head.only("x-cairn-read").ok().flatten().unwrap_or("preferred");
+        let answer = answer.with("x-cairn-read", if self.is_older.get() { "local" } else { asked });
         if names_versions(bucket) {
             answer.with("x-amz-version-id", version_name(version.id, version.is_null))
         } else {
             answer
         }
     }
-}
-
-fn is_stale(each: &[Result<cairn_meta::slot::command::Committed, Refusal>]) -> bool {
-    each.iter().any(|one| matches!(one, Err(Refusal::StaleBucket { .. })))
 }
 
 /// What Cairn says of who has a version.

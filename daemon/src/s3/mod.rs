@@ -47,6 +47,7 @@ use std::rc::Rc;
 
 use cairn_io::rng;
 use cairn_io::time::{self, Duration};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -172,8 +173,15 @@ impl Gateway {
             sort.set(PAGE);
             let head = Head::read(parts, &self.0.site_domains)?;
             self.know_bucket(head.bucket()).await?;
-            let call =
-                Call { gateway: self.clone(), op: Op::GetObject, head, who: Who::Anonymous, from, now: wall_millis() };
+            let call = Call {
+                gateway: self.clone(),
+                op: Op::GetObject,
+                head,
+                who: Who::Anonymous,
+                from,
+                now: wall_millis(),
+                is_older: Cell::default(),
+            };
             return Box::pin(site::show(call)).await;
         }
         let head = Head::read(parts, &self.0.domains)?;
@@ -207,11 +215,14 @@ impl Gateway {
         headers::check(&head)?;
         self.know_bucket(head.bucket()).await?;
         let mut body = Body::new(body, proof.framing, &head)?;
-        let call = Call { gateway: self.clone(), op, head, who: proof.who, from, now };
+        let call = Call { gateway: self.clone(), op, head, who: proof.who, from, now, is_older: Cell::default() };
         if is_form {
             return Box::pin(post::post(call, &mut body)).await;
         }
-        dispatch::dispatch(&call, &mut body).await
+        let answer = dispatch::dispatch(&call, &mut body).await;
+        let say =
+            |error: S3Error| error.header(HeaderName::from_static("x-cairn-read"), HeaderValue::from_static("local"));
+        if call.is_older.get() { answer.map_err(say) } else { answer }
     }
 
     /// Checks again if the access key isn't known: another node may have made it just now.

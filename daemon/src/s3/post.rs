@@ -56,9 +56,9 @@ pub async fn post(mut call: Call, body: &mut Body) -> Result<Answer> {
     }
     let checks = Checks::read(&call.head)?;
     let limited = Limited { limits, checks };
-    let (stored, committed) = limited.put(&call, &bucket, &key, body, content).await?;
+    let (stored, commit) = limited.put(&call, &bucket, &key, body, content).await?;
     let etag = hex(&stored);
-    Ok(written(answer(&call, &fields, bucket.name(), &key, &etag), &bucket, &committed))
+    Ok(written(answer(&call, &fields, bucket.name(), &key, &etag), &bucket, &commit))
 }
 
 /// A body whose length the policy bounds.
@@ -75,10 +75,10 @@ impl Limited {
         key: &str,
         body: &mut Body,
         content: cairn_meta::version::Content,
-    ) -> Result<([u8; 16], cairn_meta::slot::command::Committed)> {
+    ) -> Result<([u8; 16], crate::cluster::Commit)> {
         body.bound(self.limits);
-        let (stored, committed) = put_body(call, bucket, key, body, content, &self.checks, Mode::Overwrite).await?;
-        Ok((stored.md5, committed))
+        let (stored, commit) = put_body(call, bucket, key, body, content, &self.checks, Mode::Overwrite).await?;
+        Ok((stored.md5, commit))
     }
 }
 

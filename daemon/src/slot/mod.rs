@@ -216,6 +216,11 @@ impl Slots {
         Ok(Self(inner))
     }
 
+    /// How they are run.
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
     /// Opens a slot whose log and rows are in this lane. What was there is found; a slot that is new waits to be told who
     /// belongs to it, by [`Slots::create`] or by its leader.
     ///

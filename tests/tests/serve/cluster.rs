@@ -20,8 +20,10 @@ use cairn_meta::version::commit::{Condition, Mode, Refused};
 use cairn_meta::version::{Content, VersionId};
 use cairn_placement::{NodeId, SlotId};
 use futures_util::future::join_all;
+use serde_json::Value;
 
 use crate::node::{Disks, Node, err, run};
+use crate::s3::{Client, Reply, address};
 
 /// Few enough for three programs with all their checks on one machine.
 const SLOTS: u32 = 8;
@@ -239,6 +241,85 @@ fn one_of_fifty_writers_is_first_whoever_is_killed_or_stands_still() {
             );
         }
     }
+    for node in trio.nodes.iter_mut().filter_map(Option::take) {
+        node.stop();
+    }
+}
+
+/// A request that is made again while nobody can say what becomes of it.
+fn settled(client: &mut Client, method: &str, target: &str, body: &[u8]) -> Reply {
+    for _ in 0..60 {
+        let reply = client.ask(method, target, &[], body);
+        if reply.status != 503 {
+            return reply;
+        }
+        std::thread::sleep(RealDuration::from_millis(500));
+    }
+    panic!("{method} {target} is not settled for long")
+}
+
+#[test]
+fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
+    let mut trio = Trio::start();
+    let made = trio.key(0, &["create", "ann", "--json"]);
+    let key: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    let mut client = Client::new(address(trio.nodes[2].as_ref().expect("it runs")), &key);
+    settled(&mut client, "PUT", "/photos", b"").good();
+    let versioning = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    settled(&mut client, "PUT", "/photos?versioning", versioning).good();
+    settled(&mut client, "PUT", "/strict", b"").good();
+    settled(&mut client, "PUT", "/strict?x-cairn-offline", b"reject").good();
+    settled(&mut client, "PUT", "/strict/kept", b"before").good();
+    for key in ["kept", "changed", "deleted"] {
+        let put = settled(&mut client, "PUT", &format!("/photos/{key}"), b"before").good();
+        assert_eq!(put.header("x-cairn-state"), "confirmed");
+        // What it makes of this later is above it only if it knows of it.
+        while client.ask("GET", &format!("/photos/{key}"), &[("x-cairn-read", "local")], b"").status != 200 {
+            std::thread::sleep(RealDuration::from_millis(50));
+        }
+    }
+    for node in 0..2 {
+        trio.nodes[node].take().expect("it runs").kill();
+    }
+    let put = settled(&mut client, "PUT", "/photos/changed", b"alone").good();
+    assert_eq!(put.header("x-cairn-state"), "provisional");
+    let alone = put.header("x-amz-version-id").to_owned();
+    let again = settled(&mut client, "PUT", "/photos/changed", b"alone again").good();
+    assert_eq!(settled(&mut client, "DELETE", "/photos/deleted", b"").good().header("x-cairn-state"), "provisional");
+    // What it shows is what it has, and it says so.
+    for (target, body) in [("/photos/changed", "alone again"), ("/photos/kept", "before")] {
+        let got = settled(&mut client, "GET", target, b"").good();
+        assert_eq!((got.text().as_str(), got.header("x-cairn-read")), (body, "local"));
+    }
+    let one = settled(&mut client, "GET", &format!("/photos/changed?versionId={alone}"), b"").good();
+    assert_eq!((one.text().as_str(), one.header("x-cairn-state")), ("alone", "provisional"));
+    let gone = settled(&mut client, "GET", "/photos/deleted", b"");
+    assert_eq!((gone.status, gone.header("x-cairn-state")), (404, "provisional"));
+    // Nobody alone decides what needs all to agree.
+    for headers in [("if-none-match", "*"), ("if-match", again.header("etag"))] {
+        assert_eq!(client.ask("PUT", "/photos/changed", &[headers], b"x").status, 503);
+    }
+    assert_eq!(client.ask("GET", "/photos/kept", &[("x-cairn-read", "confirmed")], b"").status, 503);
+    for method in ["GET", "PUT", "DELETE"] {
+        assert_eq!(client.ask(method, "/strict/kept", &[], b"").status, 503);
+    }
+    let node = trio.nodes[2].take().expect("it runs");
+    assert_eq!(node.until_status("it says so", |it| it["cluster"]["provisional"] == 3)["cluster"]["provisional"], 3);
+    // It doesn't hang on memory.
+    node.kill();
+    for node in 0..3 {
+        trio.nodes[node] = Some(trio.begin(node));
+    }
+    trio.nodes.iter_mut().flatten().for_each(|node| drop(node.until("the node is ready")));
+    let back = trio.nodes[2].as_ref().expect("it runs");
+    back.until_status("its slots have them", |status| status["cluster"]["provisional"] == 0);
+    let mut other = Client::new(address(trio.nodes[0].as_ref().expect("it runs")), &key);
+    let got = settled(&mut other, "GET", "/photos/changed", b"").good();
+    assert_eq!((got.text().as_str(), got.header("x-cairn-state")), ("alone again", "confirmed"));
+    assert_eq!(settled(&mut other, "GET", "/photos/deleted", b"").status, 404);
+    let versions = settled(&mut other, "GET", "/photos?versions", b"").good();
+    assert_eq!((versions.elements("VersionId").len(), versions.elements("DeleteMarker").len()), (6, 1));
+    assert!(versions.elements("VersionId").contains(&alone));
     for node in trio.nodes.iter_mut().filter_map(Option::take) {
         node.stop();
     }

@@ -12,6 +12,8 @@
 //! In an evacuation, each node has two disks, and one of them, now this and now that, is to be emptied while all that goes on; in the end
 //! each node has one, on which everything is.
 //!
+//! Cut off, one node of several takes writes on its own; afterwards they are in their slots, each once.
+//!
 //! In a race, fifty writers at a time want to be the first to create a key: one is, whatever happens meanwhile.
 //!
 //! The nodes are composed as `cairn serve` composes them: disks, the cluster and a gateway on every core, RPC between nodes and for
@@ -27,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cairn_daemon::cluster::{Cluster, Hub};
 use cairn_daemon::disks::Hub as DiskHub;
 use cairn_io::Shutdown;
-use cairn_io::sim::{DiskConfig, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
+use cairn_io::sim::{DiskConfig, Fault, FaultKind, FaultPlan, NodeConfig, NodeId, Profile, World, WorldConfig};
 use cairn_meta::index::{Memory, Store};
 use cairn_meta::slot::layout::BucketId;
 
@@ -47,6 +49,8 @@ use history::{History, Shown};
 
 const STORM_MS: u64 = 5_000;
 const BIRTH_MS: u64 = 700;
+/// How long a node is cut off that takes writes meanwhile: a request may take seconds until it is clear that nobody leads.
+const ALONE_MS: u64 = 6_000;
 const SLOTS: u32 = 4;
 const KEYS: u64 = 5;
 const CLIENTS: usize = 4;
@@ -101,6 +105,27 @@ fn plan_on(seed: u64, disks: usize) -> FaultPlan {
     FaultPlan::random(&mut rng, &profile.only(&kinds))
 }
 
+/// One node is cut off from all others for long, not from clients; now and then that isn't all.
+pub fn plan_cut_off(seed: u64) -> FaultPlan {
+    let (mut rng, (count, _)) = (plan_rng(seed), size(seed));
+    let alone = NodeId(alone(seed));
+    let at = millis(BIRTH_MS + rng.below(400));
+    let mut plan = if is_more_than_cut_off(seed) { plan_on(seed, 1) } else { FaultPlan::default() };
+    for other in (0..count).map(NodeId).filter(|other| *other != alone) {
+        plan = plan.with(at, Fault::Partition { a: alone, b: other, lasting: millis(ALONE_MS) });
+    }
+    plan
+}
+
+/// The node that is cut off.
+fn alone(seed: u64) -> usize {
+    small(seed / 4) % size(seed).0
+}
+
+fn is_more_than_cut_off(seed: u64) -> bool {
+    seed / 8 % 2 == 1
+}
+
 /// What outlives the nodes, and what the judge sees of them.
 pub struct Books {
     replicas: usize,
@@ -128,6 +153,12 @@ pub struct Books {
     answered_publicly: Cell<u64>,
     /// Slots that were moved off disks.
     moved: Cell<u64>,
+    /// A node that is asked more often than others.
+    preferred: Cell<Option<usize>>,
+    /// Keys and values that one node alone took.
+    provisional: RefCell<Vec<(u64, u64)>>,
+    /// Versions that slots took over.
+    taken: Cell<u64>,
     verdict: RefCell<Option<Result<(), String>>>,
     /// What was not as it should be when it was looked at last.
     seen: RefCell<String>,
@@ -156,6 +187,9 @@ impl Books {
             answered: Cell::new(0),
             answered_publicly: Cell::new(0),
             moved: Cell::new(0),
+            preferred: Cell::default(),
+            provisional: RefCell::default(),
+            taken: Cell::new(0),
             verdict: RefCell::default(),
             seen: RefCell::default(),
         }
@@ -252,11 +286,34 @@ fn serve(seed: u64, plan: &FaultPlan, disks: usize) -> Outcome {
 /// S3 programs in place of the clients.
 pub fn run_gateway(seed: u64, plan: &FaultPlan) -> Outcome {
     let (mut world, books) = begin(seed, 1);
-    (0..CLIENTS).for_each(|client| add(&mut world, &books, move |books| gateway::run(books, client)));
-    add(&mut world, &books, gateway::judge);
+    let verdict = serve_programs(&mut world, &books, plan, STORM_MS);
+    Outcome::of(&world, verdict)
+}
+
+fn serve_programs(world: &mut World, books: &Rc<Books>, plan: &FaultPlan, storm_ms: u64) -> Result<(), String> {
+    (0..CLIENTS).for_each(|client| add(world, books, move |books| gateway::run(books, client)));
+    add(world, books, gateway::judge);
     world.apply(plan);
-    world.run_for(millis(STORM_MS));
-    let verdict = judge(&mut world, &books, CLIENTS + 1).and_then(|()| books.history.check());
+    world.run_for(millis(storm_ms));
+    judge(world, books, CLIENTS + 1).and_then(|()| books.history.check())
+}
+
+/// The same while one node is cut off: what it takes on its own is there afterwards, once.
+pub fn cut_off(seed: u64, plan: &FaultPlan) -> Outcome {
+    let (mut world, books) = begin(seed, 1);
+    books.preferred.set(Some(alone(seed)));
+    let outcome = serve_programs(&mut world, &books, plan, ALONE_MS + 1_500);
+    let provisional = books.provisional.borrow().clone();
+    // Deletes of what isn't there make nothing.
+    let (puts, taken) = (provisional.iter().filter(|(_, value)| *value != 0).count() as u64, books.taken.get());
+    let verdict = outcome.and_then(|()| {
+        let must_be = !is_more_than_cut_off(seed) && books.replicas > 1;
+        if must_be && (provisional.is_empty() || taken < puts) {
+            let all = provisional.len();
+            return Err(format!("{all} writes were provisional, {puts} of them puts, and {taken} were taken over"));
+        }
+        Ok(())
+    });
     Outcome::of(&world, verdict)
 }
 

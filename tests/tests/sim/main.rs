@@ -55,6 +55,11 @@ fn a_gateway_keeps_what_it_answered_for() {
 }
 
 #[test]
+fn what_a_node_takes_while_it_is_cut_off_is_handed_over() {
+    Scenario { name: "cut_off", plan: cluster::plan_cut_off, run: cluster::cut_off }.check();
+}
+
+#[test]
 fn an_evacuation_keeps_what_was_answered_for() {
     Scenario { name: "evacuation", plan: cluster::plan_with_disks, run: cluster::evacuation }.check();
 }

@@ -98,6 +98,9 @@ fn cluster(cluster: &ClusterReport) -> String {
         cluster.cluster,
         cluster.stopped.len()
     )];
+    if cluster.provisional > 0 {
+        lines.push(format!("{} provisional versions are here that their slots don't have yet", cluster.provisional));
+    }
     lines.extend(cluster.stopped.iter().map(|stopped| format!("{} has stopped here: {}", stopped.group, stopped.why)));
     lines.join("\n")
 }

@@ -7,7 +7,7 @@ use cairn_meta::version::{Chunk, Content, Payload};
 
 use super::condition::{Conditions, write_mode};
 use super::content::acl_of_request;
-use super::{commit, lock_of_request, quoted, stated_headers, tags_of_header, written};
+use super::{lock_of_request, quoted, stated_headers, tags_of_header, written};
 use crate::s3::access::acl::Permission;
 use crate::s3::access::{ACL_HEADER, Verdict};
 use crate::s3::answer::Answer;
@@ -119,7 +119,7 @@ pub async fn copy(call: &Call) -> Result<Answer> {
     let origin_key = Origin::read(&call.head)?.key;
     let content = content_of(call, &bucket, (&from, &origin_key), source, replaces).await?;
     let (etag, sums) = (content.etag.clone(), content.checksums.clone());
-    let committed = commit(call, &bucket, call.key(), mode, What::Object(content)).await?;
+    let commit = call.commit(&bucket, call.key(), mode, What::Object(content)).await?;
     let mut xml = Xml::root("CopyObjectResult");
     xml.text("LastModified", &date::iso(call.now)).text("ETag", &quoted(&etag));
     for sum in &sums {
@@ -128,7 +128,7 @@ pub async fn copy(call: &Call) -> Result<Answer> {
     let answer = Answer::xml(xml.end("CopyObjectResult"));
     let version = &found.version;
     let source_name = names_versions(&from).then(|| version_name(version.id, version.is_null));
-    Ok(written(answer.maybe("x-amz-copy-source-version-id", source_name), &bucket, &committed))
+    Ok(written(answer.maybe("x-amz-copy-source-version-id", source_name), &bucket, &commit))
 }
 
 /// What the copy says of itself.

@@ -2,16 +2,17 @@
 
 use cairn_meta::slot::command::{Answer as Done, Body as What, Command, Erase, Which};
 use cairn_meta::version::commit::{Condition, Mode};
-use cairn_meta::version::{Bypass, Kind};
+use cairn_meta::version::{Bypass, Kind, State};
 use futures_util::{StreamExt, stream};
 use s3s::dto::{Delete, ObjectIdentifier};
 
+use super::Checks;
 use super::condition::{etags, of_write};
-use super::{Checks, commit};
+use crate::cluster::Commit;
 use crate::s3::access::acl::Permission;
 use crate::s3::answer::Answer;
 use crate::s3::body::Body;
-use crate::s3::call::{Bucket, Call, version_name, which};
+use crate::s3::call::{Bucket, Call, state_name, version_name, which};
 use crate::s3::date::millis_of;
 use crate::s3::error::{Code, Result, S3Error};
 use crate::s3::head::KEY_MAX;
@@ -31,6 +32,8 @@ struct Deleted {
     version: Option<String>,
     /// Whether that is a delete marker.
     is_marker: bool,
+    /// Who has the version that was made, or knows that there was none to be deleted.
+    state: Option<State>,
 }
 
 /// Deletes an object, or a version.
@@ -40,6 +43,7 @@ pub async fn delete(call: &Call) -> Result<Answer> {
     let which = call.which()?;
     let deleted = delete_one(call, &bucket, call.key(), which, of_write(&call.head)?).await?;
     let answer = Answer::no_content().maybe("x-amz-version-id", deleted.version);
+    let answer = answer.maybe("x-cairn-state", deleted.state.map(state_name));
     Ok(if deleted.is_marker { answer.with("x-amz-delete-marker", "true") } else { answer })
 }
 
@@ -52,21 +56,24 @@ async fn delete_one(
 ) -> Result<Deleted> {
     let Some(which) = which else {
         let mode = if conditions.is_empty() { Mode::Overwrite } else { Mode::Conditional(conditions) };
-        let committed = match commit(call, bucket, key, mode, What::Deletion).await {
+        let Commit { committed, state } = match call.commit(bucket, key, mode, What::Deletion).await {
             // What isn't there is gone, whatever it should have been.
             Err(error) if error.code() == Code::NoSuchKey => return Ok(Deleted::default()),
             other => other?,
         };
         let is_marker = committed.kind == Kind::DeleteMarker;
         let version = committed.id.filter(|_| is_marker).map(|id| version_name(id, committed.is_null));
-        return Ok(Deleted { version, is_marker });
+        // That there was nothing to delete is only what this node knows, if it is alone.
+        let is_said = committed.id.is_some() || state == State::Provisional;
+        return Ok(Deleted { version, is_marker, state: is_said.then_some(state) });
     };
     let bypass = bypass(call, bucket, key)?;
     let erase = |place| Command::Erase(Erase { place, which, bypass, conditions: conditions.clone() });
     let named = |is_null, id| Some(version_name(id, is_null));
     match call.command(bucket, key, erase).await {
         Ok(Done::Erased(erased)) => {
-            Ok(Deleted { version: named(erased.is_null, erased.id), is_marker: erased.kind == Kind::DeleteMarker })
+            let (version, is_marker) = (named(erased.is_null, erased.id), erased.kind == Kind::DeleteMarker);
+            Ok(Deleted { version, is_marker, state: None })
         }
         Ok(_) => Err(Code::InternalError.into()),
         // What is gone is gone.
@@ -76,6 +83,7 @@ async fn delete_one(
                 Which::Null | Which::Preferred => Some("null".to_owned()),
             },
             is_marker: false,
+            state: None,
         }),
         // A delete marker is there and matches nothing.
         Err(error) if error.code() == Code::NoSuchKey => Err(Code::PreconditionFailed.into()),

@@ -22,6 +22,6 @@ pub use copy::{Origin, copy, origin, payload_chunks};
 pub use delete::{delete, delete_many};
 pub use get::{get, head, quoted};
 pub use lock::{get_hold, get_retention, lock_of_request, put_hold, put_retention};
-pub use put::{commit, put, put_body, written};
+pub use put::{put, put_body, written};
 pub use range::Range;
 pub use tag::{delete_tags, get_tags, put_tags, tags_of_header, tags_of_xml, tags_xml};

@@ -1,15 +1,15 @@
 //! PutObject.
 
-use cairn_meta::slot::command::{Answer as Done, Body as What, Command, Committed, Write};
+use cairn_meta::slot::command::Body as What;
 use cairn_meta::version::Content;
 use cairn_meta::version::commit::Mode;
 
 use super::condition::write_mode;
 use super::{Checks, of_request, quoted};
-use crate::cluster::new_version;
+use crate::cluster::Commit;
 use crate::s3::answer::Answer;
 use crate::s3::body::Body;
-use crate::s3::call::{Bucket, Call, names_versions, version_name};
+use crate::s3::call::{Bucket, Call, names_versions, state_name, version_name};
 use crate::s3::data::{Inline, Stored, store};
 use crate::s3::error::{Code, Result};
 use crate::s3::hash::{hex, kept};
@@ -25,9 +25,9 @@ pub async fn put(call: &Call, body: &mut Body) -> Result<Answer> {
     if content.lock != <_>::default() && !checks.proves() && call.who.user().is_none() {
         return Err(Code::InvalidRequest.says("Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"));
     }
-    let (stored, committed) = put_body(call, &bucket, call.key(), body, content, &checks, mode).await?;
+    let (stored, commit) = put_body(call, &bucket, call.key(), body, content, &checks, mode).await?;
     let answer = Answer::ok().with("etag", quoted(&hex(&stored.md5))).with_sums(&stored.sums);
-    Ok(written(answer, &bucket, &committed))
+    Ok(written(answer, &bucket, &commit))
 }
 
 /// Stores bytes and commits them as an object.
@@ -39,7 +39,7 @@ pub async fn put_body(
     mut content: Content,
     checks: &Checks,
     mode: Mode,
-) -> Result<(Stored, Committed)> {
+) -> Result<(Stored, Commit)> {
     let gateway = &call.gateway;
     let mut stored =
         store(body, call.cluster().disks(), gateway.admission(), gateway.hashing(), checks.sums(), Inline::Allowed)
@@ -49,32 +49,16 @@ pub async fn put_body(
     content.etag = hex(&stored.md5);
     content.checksums = stored.sums.iter().map(|(algorithm, value)| kept(*algorithm, value)).collect();
     content.payload = std::mem::take(&mut stored.payload);
-    let committed = commit(call, bucket, key, mode, What::Object(content)).await?;
-    Ok((stored, committed))
-}
-
-/// Commits a version.
-///
-/// # Errors
-/// If the slot refuses it.
-pub async fn commit(call: &Call, bucket: &Bucket, key: &str, mode: Mode, body: What) -> Result<Committed> {
-    let id = new_version();
-    let done = call
-        .command(bucket, key, |place| {
-            Command::Commit(vec![Write { place, id, mode: mode.clone(), body: body.clone() }])
-        })
-        .await?;
-    let Done::Committed(each) = done else { return Err(Code::InternalError.into()) };
-    let one = each.into_iter().next().ok_or(Code::InternalError)?;
-    one.map_err(|refusal| crate::s3::refusal::to_error(&refusal))
+    let commit = call.commit(bucket, key, mode, What::Object(content)).await?;
+    Ok((stored, commit))
 }
 
 /// What is said of a version that was made.
-pub fn written(answer: Answer, bucket: &Bucket, committed: &Committed) -> Answer {
+pub fn written(answer: Answer, bucket: &Bucket, Commit { committed, state }: &Commit) -> Answer {
     let Some(id) = committed.id else { return answer };
     let answer = answer
         .with("x-cairn-version-id", id.to_string())
-        .with("x-cairn-state", "confirmed")
+        .with("x-cairn-state", state_name(*state))
         .with("x-cairn-durability", "copies=1/1");
     let answer = if committed.heads > 1 { answer.with("x-cairn-heads", committed.heads.to_string()) } else { answer };
     if names_versions(bucket) { answer.with("x-amz-version-id", version_name(id, committed.is_null)) } else { answer }

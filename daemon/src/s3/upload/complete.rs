@@ -2,11 +2,11 @@
 
 use cairn_meta::slot::command::{Answer as Done, Command, Committed, CompleteUpload, Part};
 use cairn_meta::slot::query::{Parts, Query, Reply};
-use cairn_meta::version::{Checksum, Content, Kind, Payload, UploadId};
+use cairn_meta::version::{Checksum, Content, Kind, Payload, State, UploadId};
 use s3s::dto::{CompletedMultipartUpload, CompletedPart};
 
 use super::{SumType, find, name, sums_of, upload_id};
-use crate::cluster::new_version;
+use crate::cluster::{Commit, new_version};
 use crate::s3::answer::Answer;
 use crate::s3::body::Body;
 use crate::s3::bucket::document_about;
@@ -59,7 +59,7 @@ pub async fn complete(call: &Call, body: &mut Body) -> Result<Answer> {
     let Done::Completed(committed) = call.command(&bucket, call.key(), command).await? else {
         return Err(Code::InternalError.into());
     };
-    Ok(completed(call, &bucket, &etag, &checksums, &committed))
+    Ok(completed(call, &bucket, &etag, &checksums, committed))
 }
 
 fn numbered(part: &CompletedPart) -> Result<(u16, String)> {
@@ -197,7 +197,7 @@ async fn rows_of(call: &Call, bucket: &Bucket, upload: UploadId, parts: &[(u16, 
     if rows.len() == parts.len() { Ok(rows) } else { Err(Code::InvalidPart.into()) }
 }
 
-fn completed(call: &Call, bucket: &Bucket, etag: &str, checksums: &[Checksum], committed: &Committed) -> Answer {
+fn completed(call: &Call, bucket: &Bucket, etag: &str, checksums: &[Checksum], committed: Committed) -> Answer {
     let mut xml = Xml::root("CompleteMultipartUploadResult");
     let host = call.head.header("host").unwrap_or("localhost");
     let path = crate::s3::uri::encode(call.key(), crate::s3::uri::Slash::Kept);
@@ -210,7 +210,8 @@ fn completed(call: &Call, bucket: &Bucket, etag: &str, checksums: &[Checksum], c
             if sum.value.contains('-') { SumType::Composite.name() } else { SumType::Full.name() },
         );
     }
-    written(Answer::xml(xml.end("CompleteMultipartUploadResult")), bucket, committed)
+    let commit = Commit { committed, state: State::Confirmed };
+    written(Answer::xml(xml.end("CompleteMultipartUploadResult")), bucket, &commit)
 }
 
 /// The answer once more, if the object that is there was made by this very completion.
@@ -227,7 +228,7 @@ async fn again(call: &Call, bucket: &Bucket, etag: &str) -> Option<Answer> {
         heads: found.heads.len() as u32,
         superseded: vec![],
     };
-    is_it.then(|| completed(call, bucket, etag, &version.content.checksums, &committed))
+    is_it.then(|| completed(call, bucket, etag, &version.content.checksums, committed))
 }
 
 #[test]

@@ -8,12 +8,15 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use cairn_daemon::http::client::{AskError, Connection, Method, StatusCode};
 use cairn_io::time::{Duration, sleep, timeout};
+use cairn_meta::slot::list::VersionEntry;
+use cairn_meta::version::Kind;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::header::HOST;
 
-use super::client::insist;
+use super::client::{self, insist};
 use super::history::Ask;
+use super::judge::{LOOKS, versions};
 use super::node::{BUCKET, key_name};
 use super::{Books, CLIENTS, KEYS, Rc, below, millis, small};
 
@@ -33,6 +36,8 @@ pub fn address(node: usize, core: usize) -> SocketAddr {
 struct Answer {
     status: StatusCode,
     etag: String,
+    /// Whether it is about what all agree on, as far as that is said.
+    is_agreed: bool,
     body: Bytes,
 }
 
@@ -121,8 +126,37 @@ pub async fn judge(books: Rc<Books>) {
         }
         sleep(millis(50)).await;
     }
-    let verdict = if missing.is_empty() { Ok(()) } else { Err(format!("nobody can read keys {missing:?}")) };
-    books.verdict.borrow_mut().get_or_insert(verdict);
+    let (mut seen, pool) = (Err(format!("nobody can read keys {missing:?}")), client::pool(&books, 99));
+    for _ in 0..if missing.is_empty() { LOOKS } else { 0 } {
+        seen = versions(&books, &pool).await.and_then(|versions| check_versions(&books, &versions));
+        let Err(why) = &seen else { break };
+        why.clone_into(&mut books.seen.borrow_mut());
+        sleep(millis(100)).await;
+    }
+    books.verdict.borrow_mut().get_or_insert(seen);
+}
+
+/// Whether the versions that clients were answered for are there, once, whether it was a majority or one node that took them.
+fn check_versions(books: &Books, versions: &[VersionEntry]) -> Result<(), String> {
+    let provisional = books.provisional.borrow();
+    let taken = provisional.iter().filter(|(_, value)| *value != 0).map(|(key, value)| (*key, *value, Some(1)));
+    let (taken, all) = (taken.collect::<Vec<_>>(), books.history.writes());
+    let unknown = |write: &&(u64, u64, _)| !taken.iter().any(|taken| (taken.0, taken.1) == (write.0, write.1));
+    for (key, value, said) in all.iter().filter(unknown).chain(&taken) {
+        let (name, size) = (key_name(*key), body_of(*value).len() as u64);
+        let of_value =
+            versions.iter().filter(|entry| entry.kind == Kind::Data && entry.key == name && entry.size == size);
+        let count = of_value.count();
+        let is_fine = match said {
+            Some(0) => count == 0,
+            Some(_) if books.are_versions_kept => count == 1,
+            _ => count <= 1,
+        };
+        if !is_fine {
+            return Err(format!("key {key} has {value} {count} times, and clients heard {said:?}"));
+        }
+    }
+    Ok(())
 }
 
 impl Client<'_> {
@@ -133,8 +167,11 @@ impl Client<'_> {
     /// A core of any node, or of the one that has the chunks of a key.
     fn place(&self, key: u64, is_home: bool) -> SocketAddr {
         let nodes = self.books.replicas as u64;
-        let node = if is_home { key % nodes } else { below(nodes) };
-        address(small(node), small(below(self.books.cores as u64)))
+        let node = match self.books.preferred.get() {
+            Some(preferred) if below(2) == 0 => preferred,
+            _ => small(if is_home { key % nodes } else { below(nodes) }),
+        };
+        address(node, small(below(self.books.cores as u64)))
     }
 
     async fn read(&mut self, key: u64) {
@@ -150,8 +187,10 @@ impl Client<'_> {
         if value != 0 && answer.body != body_of(value) {
             return self.broke(format!("key {key} is read as {} bytes that nobody wrote", answer.body.len()));
         }
-        self.last = (value, answer.etag);
-        self.heard(begun, key, Ask::Get, Some(value));
+        if answer.is_agreed {
+            self.last = (value, answer.etag);
+            self.heard(begun, key, Ask::Get, Some(value));
+        }
     }
 
     async fn write(&self, key: u64, asked: Ask) {
@@ -167,6 +206,11 @@ impl Client<'_> {
         let to = self.place(key, is_long(value));
         let begun = self.books.history.moment();
         let said = match ask(to, method, &path(key), &headers, body).await {
+            // It takes effect when its slot has it, or stays a branch.
+            Ok(answer) if !answer.is_agreed && answer.status.is_success() => {
+                self.books.provisional.borrow_mut().push((key, value));
+                None
+            }
             Ok(answer) => match (answer.status, asked) {
                 (StatusCode::OK | StatusCode::NO_CONTENT, _) => Some(1),
                 (StatusCode::PRECONDITION_FAILED, Ask::PutNew(_) | Ask::Replace(..))
@@ -265,9 +309,12 @@ async fn ask(
         let mut connection = Connection::open(to).await?;
         let response = connection.send(request).await?;
         let status = response.status();
-        let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok()).unwrap_or_default().to_owned();
+        let header =
+            |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (etag, state, read) = (header("etag").to_owned(), header("x-cairn-state"), header("x-cairn-read"));
+        let is_agreed = state != "provisional" && read != "local";
         let body = response.into_body().collect().await.map_err(|error| AskError::Broken(to, error.into()))?;
-        Ok(Answer { status, etag, body: body.to_bytes() })
+        Ok(Answer { status, etag, is_agreed, body: body.to_bytes() })
     };
     timeout(WITHIN, asking).await.unwrap_or(Err(AskError::Late(to, WITHIN)))
 }

@@ -13,7 +13,7 @@ use super::node::key_name;
 use super::{Books, CLIENTS, COPIES, KEYS, Rc, SLOTS, millis};
 
 /// Looks again until all is as it should be, or it has looked for long.
-const LOOKS: u32 = 400;
+pub const LOOKS: u32 = 400;
 
 pub async fn run(books: Rc<Books>) {
     while books.done.get() < CLIENTS {
@@ -31,6 +31,19 @@ pub async fn run(books: Rc<Books>) {
 }
 
 async fn look(books: &Books, pool: &Pool) -> Result<(), String> {
+    let versions = versions(books, pool).await?;
+    super::evacuate::check(books)?;
+    check_versions(books, &versions)?;
+    let listed = insist(books, (b'l', 0, 2, 0, 0)).await.ok_or("nobody lists")?;
+    let mut read = Vec::new();
+    for key in 0..KEYS {
+        read.extend(insist(books, (b'g', key, 0, 0, 0)).await.ok_or("nobody reads")?);
+    }
+    if listed == read { Ok(()) } else { Err(format!("a list shows {listed:?}, reads {read:?}")) }
+}
+
+/// All versions, if every replica of a slot has the same.
+pub async fn versions(books: &Books, pool: &Pool) -> Result<Vec<VersionEntry>, String> {
     let bucket = books.bucket().ok_or("no node has the bucket")?;
     let mut versions = Vec::new();
     for slot in 0..SLOTS {
@@ -66,14 +79,7 @@ async fn look(books: &Books, pool: &Pool) -> Result<(), String> {
             Item::Prefix(_) => None,
         }));
     }
-    super::evacuate::check(books)?;
-    check_versions(books, &versions)?;
-    let listed = insist(books, (b'l', 0, 2, 0, 0)).await.ok_or("nobody lists")?;
-    let mut read = Vec::new();
-    for key in 0..KEYS {
-        read.extend(insist(books, (b'g', key, 0, 0, 0)).await.ok_or("nobody reads")?);
-    }
-    if listed == read { Ok(()) } else { Err(format!("a list shows {listed:?}, reads {read:?}")) }
+    Ok(versions)
 }
 
 /// Whether these are the versions that clients were answered for.

@@ -109,6 +109,8 @@ impl Life {
             task::spawn(Class::Foreground, answer(gateway::address(self.node, self.core.index()), &cluster));
         let compacting = task::spawn(Class::Maintenance, compact(disks.clone()));
         let settling = task::spawn(Class::Maintenance, evacuate::settle(books.clone(), disks.clone()));
+        let reconciling = (self.core.index() == 0)
+            .then(|| task::spawn(Class::Maintenance, reconcile(books.clone(), cluster.clone())));
         let why = match broken {
             Some(why) => why,
             None if self.core.index() == 0 => {
@@ -120,7 +122,7 @@ impl Life {
             }
             None => std::future::pending().await,
         };
-        drop((serving, answering, compacting, settling, server));
+        drop((serving, answering, compacting, settling, reconciling, server));
         books.open[self.node].take();
         cluster.close().await;
         // A lane may be poisoned.
@@ -221,6 +223,16 @@ async fn until_lane_broken(disks: &Disks) -> String {
                 LaneState::Open { .. } => {}
             }
         }
+    }
+}
+
+/// Hands over what the node took on its own.
+async fn reconcile(books: Rc<Books>, cluster: Cluster) {
+    loop {
+        sleep(millis(50 + below(250))).await;
+        // What fails is held still.
+        let reconciled = cluster.reconcile().await;
+        books.taken.set(books.taken.get() + reconciled.map_or(0, |reconciled| reconciled.taken));
     }
 }
 
