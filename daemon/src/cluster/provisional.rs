@@ -271,11 +271,11 @@ impl Cluster {
                         }
                     }
                     Ok(_) => done.leave(batch.len(), defect().to_string()),
-                    Err(ClusterError::Broken(_)) if batch.len() > 1 => {
+                    Err(ClusterError::Broken(_) | ClusterError::Refused(_)) if batch.len() > 1 => {
                         turns.extend(batch.into_iter().rev().map(|one| vec![one]));
                     }
                     Err(error) => {
-                        if !matches!(error, ClusterError::Broken(_)) {
+                        if !matches!(error, ClusterError::Broken(_) | ClusterError::Refused(_)) {
                             away.insert(slot);
                         }
                         done.leave(batch.len(), error.to_string());

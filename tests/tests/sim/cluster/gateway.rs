@@ -22,6 +22,8 @@ use super::{Books, CLIENTS, KEYS, Rc, below, millis, small};
 
 /// Within which an answer must be there.
 const WITHIN: Duration = Duration::from_secs(5);
+/// How long a client rests that was told that one node alone took its write.
+const PROVISIONAL_PAUSE: Duration = Duration::from_millis(700);
 /// A long body has more bytes than a version may hold.
 const LONG: usize = 8_000;
 /// Long bodies of one client: nothing gives the room of chunks back yet.
@@ -209,6 +211,8 @@ impl Client<'_> {
             // It takes effect when its slot has it, or stays a branch.
             Ok(answer) if !answer.is_agreed && answer.status.is_success() => {
                 self.books.provisional.borrow_mut().push((key, value));
+                // Each makes the search for an order longer, as nobody knows whether and when it took effect.
+                sleep(PROVISIONAL_PAUSE).await;
                 None
             }
             Ok(answer) => match (answer.status, asked) {
