@@ -172,14 +172,13 @@ impl Cluster {
             let ready = self.look_for_birth(is_first, options).await;
             match ready {
                 Ok(true) => break,
-                Ok(false) => {}
                 Err(error @ (ClusterError::ControlRefused(_) | ClusterError::Broken(_))) => return Err(error),
                 Err(error) if core.peers.is_alone() && begun.elapsed() > options.within => return Err(error),
                 Err(error) if told.is_none_or(|told| told.elapsed() > TELL_AGAIN) => {
                     info!(%error, "waiting for the control group");
                     told = Some(time::now());
                 }
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
             time::sleep(ASK_AGAIN).await;
         }

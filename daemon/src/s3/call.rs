@@ -215,15 +215,7 @@ impl Call {
         let version = &found.version;
         let null = version.is_null.then_some(version.id);
         let is_shown = is_nameable(version, null) && (version.kind != Kind::Data || version.is_object(self.now));
-        match version.state {
-            _ if is_shown => Ok(found),
-            State::Confirmed => Err(missing()),
-            // Others see the object still.
-            state @ State::Provisional => {
-                let value = HeaderValue::from_static(state_name(state));
-                Err(missing().header(HeaderName::from_static("x-cairn-state"), value))
-            }
-        }
+        if is_shown { Ok(found) } else { Err(hidden_by(version.state, missing())) }
     }
 
     /// Reads a version that is an object.
@@ -243,12 +235,10 @@ impl Call {
         };
         let id = version_name(found.version.id, found.version.is_null);
         let mut error = error.header(HeaderName::from_static("x-amz-delete-marker"), HeaderValue::from_static("true"));
-        let state = HeaderValue::from_static(state_name(found.version.state));
-        error = error.header(HeaderName::from_static("x-cairn-state"), state);
         if let Ok(id) = HeaderValue::from_str(&id) {
             error = error.header(HeaderName::from_static("x-amz-version-id"), id);
         }
-        Err(error)
+        Err(hidden_by(found.version.state, error))
     }
 
     /// Changes the settings of a bucket; again if somebody else was faster.
@@ -299,11 +289,22 @@ impl Call {
     }
 }
 
-/// What Cairn says of who has a version.
-pub fn state_name(state: cairn_meta::version::State) -> &'static str {
+/// That there is no object, as what hides it says. Where one node alone has that, others see the object still.
+fn hidden_by(state: State, error: S3Error) -> S3Error {
     match state {
-        cairn_meta::version::State::Confirmed => "confirmed",
-        cairn_meta::version::State::Provisional => "provisional",
+        State::Confirmed => error,
+        State::Provisional => {
+            let value = HeaderValue::from_static(state_name(state));
+            error.header(HeaderName::from_static("x-cairn-state"), value)
+        }
+    }
+}
+
+/// What Cairn says of who has a version.
+pub fn state_name(state: State) -> &'static str {
+    match state {
+        State::Confirmed => "confirmed",
+        State::Provisional => "provisional",
     }
 }
 

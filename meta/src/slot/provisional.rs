@@ -1,5 +1,5 @@
 //! A version that is made where nobody leads: what one node knows of the key decides in its slot's stead, and the slot
-//! takes the version over later ([`super::import`]).
+//! takes the version over later ([`super::command::Command::Import`]).
 //!
 //! The table of commits is the slot's own, its rows O and D and M, over the heads as this node has them and the provisional ones
 //! that it holds. Whether others have later heads shows when the version is imported: it becomes a branch then.

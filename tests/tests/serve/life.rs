@@ -34,8 +34,17 @@ fn a_node_says_what_it_does_and_stops_when_asked() {
         .map(|actor| format!("{}{}", actor["name"].as_str().unwrap_or("?"), actor["lane"]))
         .collect();
     actors.sort();
-    let expected =
-        ["compact0", "compact1", "expirenull", "relocatenull", "scrub0", "scrub1", "settlenull", "settlenull"];
+    let expected = [
+        "compact0",
+        "compact1",
+        "expirenull",
+        "reconcilenull",
+        "relocatenull",
+        "scrub0",
+        "scrub1",
+        "settlenull",
+        "settlenull",
+    ];
     assert_eq!(actors, expected, "{status}");
     // Errors are JSON with a code.
     for (method, path, status, code) in [
