@@ -32,6 +32,13 @@ pub enum ClusterError {
     Broken(String),
 }
 
+impl ClusterError {
+    /// A slot answers something else than it was asked: a defect.
+    pub(super) fn another_question() -> Self {
+        Self::Broken("a slot answers another question".to_owned())
+    }
+}
+
 impl From<SlotError> for ClusterError {
     fn from(error: SlotError) -> Self {
         let text = error.to_string();

@@ -49,8 +49,7 @@ impl Cluster {
             if asked.is_empty() {
                 return Ok(gathering.finish());
             }
-            let page_of =
-                |reply| page(reply).ok_or_else(|| ClusterError::Broken("a slot answers another question".to_owned()));
+            let page_of = |reply| page(reply).ok_or_else(ClusterError::another_question);
             let mut others = Vec::new();
             for (at, (slot, query)) in asked.into_iter().enumerate() {
                 let query = ask(query);

@@ -199,7 +199,7 @@ impl Cluster {
         }
         match Box::pin(self.core().ask(slot, Ask::Slot(query.clone(), freshness))).await? {
             Told::Slot(reply) => Ok(reply),
-            Told::Whole(_) => Err(ClusterError::Broken("a slot answers another question".to_owned())),
+            Told::Whole(_) => Err(ClusterError::another_question()),
         }
     }
 

@@ -151,14 +151,18 @@ impl Cluster {
         drop(envelope);
         let committed = match self.command_bytes(slot, command.clone()).await {
             Err(ClusterError::Unreachable(_)) if may_be => {
-                let Leveled::Known(_, envelope) = Envelope::decode(&command)? else { return Err(defect()) };
-                let Command::Commit(mut writes) = envelope.command else { return Err(defect()) };
-                let write = writes.pop().ok_or_else(defect)?;
+                let Leveled::Known(_, envelope) = Envelope::decode(&command)? else {
+                    return Err(ClusterError::another_question());
+                };
+                let Command::Commit(mut writes) = envelope.command else {
+                    return Err(ClusterError::another_question());
+                };
+                let write = writes.pop().ok_or_else(ClusterError::another_question)?;
                 let committed = Box::pin(self.core().hold(slot, write)).await?;
                 return Ok(Commit { committed, state: State::Provisional });
             }
-            Ok(command::Answer::Committed(mut each)) => each.pop().ok_or_else(defect)?,
-            Ok(_) => return Err(defect()),
+            Ok(command::Answer::Committed(mut each)) => each.pop().ok_or_else(ClusterError::another_question)?,
+            Ok(_) => return Err(ClusterError::another_question()),
             Err(error) => return Err(error),
         };
         match committed {
@@ -191,7 +195,7 @@ impl Cluster {
             ),
             other => (other?, freshness),
         };
-        let Reply::Read(found) = reply else { return Err(defect()) };
+        let Reply::Read(found) = reply else { return Err(ClusterError::another_question()) };
         Ok(Seen { found, freshness })
     }
 
@@ -270,7 +274,7 @@ impl Cluster {
                             }
                         }
                     }
-                    Ok(_) => done.leave(batch.len(), defect().to_string()),
+                    Ok(_) => done.leave(batch.len(), ClusterError::another_question().to_string()),
                     Err(ClusterError::Broken(_) | ClusterError::Refused(_)) if batch.len() > 1 => {
                         turns.extend(batch.into_iter().rev().map(|one| vec![one]));
                     }
@@ -292,10 +296,6 @@ impl Reconciled {
         self.left += count as u64;
         self.why = Some(why);
     }
-}
-
-fn defect() -> ClusterError {
-    ClusterError::Broken("a slot answers something else than it was asked".to_owned())
 }
 
 /// A held version as it lies in a lane.

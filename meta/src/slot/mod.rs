@@ -181,11 +181,14 @@ fn close(rows: &mut Batch<'_>, bucket: BucketId, epoch: u64) -> Stepped<()> {
     Ok(())
 }
 
+/// Whether a key can be one.
+fn check_key(key: &str) -> Result<(), Refusal> {
+    if key.is_empty() || key.len() > OBJECT_KEY_MAX { Err(Refusal::Key(key.len() as u64)) } else { Ok(()) }
+}
+
 /// The bucket's row, if a command may go on with this key and these settings.
 fn admit(rows: &dyn Rows, place: &Place) -> Stepped<BucketRow> {
-    if place.key.is_empty() || place.key.len() > OBJECT_KEY_MAX {
-        return Err(Refusal::Key(place.key.len() as u64).into());
-    }
+    check_key(&place.key)?;
     let mut tally = BucketRow::load(rows, place.bucket.id)?;
     let known = tally.epoch;
     if !tally.admits(&place.bucket) {

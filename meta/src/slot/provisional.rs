@@ -9,9 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use super::check_key;
 use super::command::{Body, Committed, Place, Refusal, Write};
 use super::commit::kind;
-use super::layout::OBJECT_KEY_MAX;
 use super::object::{self, KeyRow};
 use crate::index::Error;
 use crate::rows::Rows;
@@ -89,9 +89,7 @@ pub fn make(
 }
 
 fn sound(place: &Place, id: VersionId, mode: &Mode, body: &Body) -> Result<(), Refusal> {
-    if place.key.is_empty() || place.key.len() > OBJECT_KEY_MAX {
-        return Err(Refusal::Key(place.key.len() as u64));
-    }
+    check_key(&place.key)?;
     if !id.is_sound() {
         return Err(Refusal::Id(id));
     }

@@ -16,7 +16,7 @@ use hyper::header::HOST;
 
 use super::client::{self, insist};
 use super::history::Ask;
-use super::judge::{LOOKS, versions};
+use super::judge::{LOOKS, check_count, versions};
 use super::node::{BUCKET, key_name};
 use super::{Books, CLIENTS, KEYS, Rc, below, millis, small};
 
@@ -149,14 +149,7 @@ fn check_versions(books: &Books, versions: &[VersionEntry]) -> Result<(), String
         let of_value =
             versions.iter().filter(|entry| entry.kind == Kind::Data && entry.key == name && entry.size == size);
         let count = of_value.count();
-        let is_fine = match said {
-            Some(0) => count == 0,
-            Some(_) if books.are_versions_kept => count == 1,
-            _ => count <= 1,
-        };
-        if !is_fine {
-            return Err(format!("key {key} has {value} {count} times, and clients heard {said:?}"));
-        }
+        check_count(books, (*key, *value, *said), count)?;
     }
     Ok(())
 }

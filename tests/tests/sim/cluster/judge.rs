@@ -9,6 +9,7 @@ use cairn_meta::slot::query::{Query, Reply};
 use cairn_placement::NodeId as Id;
 
 use super::client::{self, insist};
+use super::history::Said;
 use super::node::key_name;
 use super::{Books, CLIENTS, COPIES, KEYS, Rc, SLOTS, millis};
 
@@ -95,14 +96,17 @@ fn check_versions(books: &Books, versions: &[VersionEntry]) -> Result<(), String
     for (key, value, said) in books.history.writes() {
         let (name, etag) = (key_name(key), value.to_string());
         let count = versions.iter().filter(|entry| entry.key == name && entry.etag == etag).count();
-        let is_fine = match said {
-            Some(0) => count == 0,
-            Some(_) if books.are_versions_kept => count == 1,
-            _ => count <= 1,
-        };
-        if !is_fine {
-            return Err(format!("key {key} has {value} {count} times, and clients heard {said:?}"));
-        }
+        check_count(books, (key, value, said), count)?;
     }
     Ok(())
+}
+
+/// Whether a value may be there so many times, for what clients heard of it.
+pub fn check_count(books: &Books, (key, value, said): (u64, u64, Option<Said>), count: usize) -> Result<(), String> {
+    let is_fine = match said {
+        Some(0) => count == 0,
+        Some(_) if books.are_versions_kept => count == 1,
+        _ => count <= 1,
+    };
+    if is_fine { Ok(()) } else { Err(format!("key {key} has {value} {count} times, and clients heard {said:?}")) }
 }
