@@ -1,5 +1,7 @@
 //! What a cluster of one answers.
 
+use std::collections::BTreeSet;
+
 use cairn_daemon::cluster::{Cluster, ClusterError, Deleted, Freshness, new_version, wall_millis};
 use cairn_meta::control::bucket::BucketRecord;
 use cairn_meta::control::command::{Command as ControlCommand, CreateBucket};
@@ -175,15 +177,33 @@ fn a_change_is_in_every_cores_map_before_it_is_answered() {
     });
 }
 
+/// A cluster with something in it, on two disks. Slots draw their lanes, so a disk may get none: then all draw again.
+fn both_disks_have_slots() -> Place {
+    loop {
+        let place = Place::with_disks(2);
+        let (say, said) = async_channel::unbounded();
+        place.run(move |cluster| {
+            let say = say.clone();
+            async move {
+                let bucket = make_bucket(&cluster, "photos").await;
+                for name in names(40) {
+                    write(&cluster, &bucket, &name, Body::Object(content(&name))).await;
+                }
+                let (slots, map) = (cluster.disks().slots().await.expect("read"), cluster.disks().map());
+                let lanes = slots.into_iter().filter(|(_, slots)| !slots.is_empty());
+                let disks: BTreeSet<_> = lanes.filter_map(|(lane, _)| map.lane(lane).map(|lane| lane.disk)).collect();
+                say.send(disks.len()).await.expect("somebody hears");
+            }
+        });
+        if said.try_recv() == Ok(2) {
+            return place;
+        }
+    }
+}
+
 #[test]
 fn a_slot_whose_disk_is_away_does_not_begin_anew() {
-    let place = Place::with_disks(2);
-    place.run(|cluster| async move {
-        let bucket = make_bucket(&cluster, "photos").await;
-        for name in names(40) {
-            write(&cluster, &bucket, &name, Body::Object(content(&name))).await;
-        }
-    });
+    let place = both_disks_have_slots();
     for away in place.data() {
         let hidden = format!("{away}.away");
         std::fs::rename(&away, &hidden).expect("renamed");
