@@ -266,7 +266,7 @@ fn wrong_use_is_refused_and_changes_nothing() {
     assert!(matches!(index.put(Table::Chunks, &[0; 32], b"x"), Err(Error::Typed)));
     assert_eq!(index.pressure().entries(), 0);
     assert_eq!(index.get(Table::State, b"").unwrap(), None);
-    index.put(Table::State, &[0; 1982], &vec![1; 100_000]).unwrap();
+    index.put(Table::State, &[0; 1982], vec![1; 100_000]).unwrap();
     commit(&mut index, 1);
     assert_eq!(index.get(Table::State, &[0; 1982]).unwrap(), Some(vec![1; 100_000]));
     let mut other = open(&tempdir().unwrap()).unwrap();

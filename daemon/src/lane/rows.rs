@@ -8,9 +8,9 @@
 //! | first byte | key behind the slot | value |
 //! | --- | --- | --- |
 //! | 0 to 127: a generation | the machine's key | the machine's value |
-//! | 255: a mark | the machine's key | the entry that changed this row last (u64) |
+//! | 255: a mark | an entry (u64, big-endian) | the keys of the rows that it changed, each behind its length (u16, little-endian) |
 //!
-//! A slot's rows are those of its current generation; a snapshot is staged as the next one.
+//! A row is *marked* while there is a mark with its key. A slot's rows are those of its current generation; a snapshot is staged as the next one.
 //!
 //! The log has them too, so that the index can be made anew though Raft's entries are purged
 //! ([decision 6](../../../docs/decisions/0006-rows-in-the-log.md)). A *flush* is one record with all rows that are marked, as they
@@ -36,8 +36,7 @@ mod install;
 mod life;
 mod merge;
 
-use std::collections::BTreeMap;
-
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use cairn_meta::index::{Error, Scan, Step, Table, View};
@@ -56,7 +55,7 @@ pub(crate) const ROWS_BYTES_MAX: usize = 1 << 20;
 pub const SLOTS_MAX: u32 = 1 << 24;
 /// Generations of a slot's rows; the next of the last is the first.
 const GENERATIONS: u8 = 128;
-/// Marks of rows that changed since they were last written into the log.
+/// Marks: which rows have changed since they were last written into the log.
 const MARKS: u8 = 255;
 
 /// An entry of a slot's Raft log: its term and index.
@@ -113,6 +112,26 @@ fn prefix(first: u8, slot: u32) -> u32 {
 
 fn key(first: u8, slot: u32, row: &[u8]) -> Vec<u8> {
     [&prefix(first, slot).to_be_bytes()[..], row].concat()
+}
+
+/// The keys of rows that one entry changed, as a mark has them.
+fn encode_mark<'r>(rows: impl Iterator<Item = &'r Vec<u8>>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    for row in rows {
+        bytes.extend((row.len() as u16).to_le_bytes());
+        bytes.extend(row);
+    }
+    bytes
+}
+
+/// Reads them back.
+fn rows_in_mark(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (row, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+        bytes = rest;
+        Some(row)
+    })
 }
 
 /// The key of a fact in the lane's table.
@@ -194,9 +213,7 @@ impl State {
         let known = about.flatten().unwrap_or(SlotFacts { applied, ..SlotFacts::default() });
         let mut facts = SlotFacts { life, ..known };
         drop(index);
-        let mut marked = Vec::new();
-        self.each_mark(slot, |row, _| marked.push(row.to_vec()))?;
-        for row in marked {
+        for row in self.marked(slot)? {
             let place = key(facts.generation, slot, &row);
             let value = self.index.borrow().get_with(Table::State, &place, <[u8]>::len)?;
             facts.marked_bytes += codec::weight(&row, value.unwrap_or(0));
@@ -207,20 +224,21 @@ impl State {
         Ok(())
     }
 
-    /// Calls `see` with each row of a slot that is marked, and the entry that changed it last.
-    fn each_mark(&self, slot: u32, mut see: impl FnMut(&[u8], u64)) -> Result<(), Error> {
+    /// The rows of a slot that are marked.
+    fn marked(&self, slot: u32) -> Result<BTreeSet<Vec<u8>>, Error> {
         let mut scan = Scan::prefix(Table::State, &prefix(MARKS, slot).to_be_bytes());
-        let mut visit = |key: &[u8], value: &[u8]| {
-            let changed = value.try_into().map_or(u64::MAX, u64::from_le_bytes);
-            see(key.get(PREFIX..).unwrap_or(&[]), changed);
+        let mut marked = BTreeSet::new();
+        let mut visit = |_: &[u8], mark: &[u8]| {
+            for row in rows_in_mark(mark) {
+                // Many entries change the same row.
+                if !marked.contains(row) {
+                    marked.insert(row.to_vec());
+                }
+            }
             ControlFlow::Continue(())
         };
         while self.index.borrow().step(&mut scan, 1024, &mut visit)? == Step::More {}
-        Ok(())
-    }
-
-    fn is_marked(&self, slot: u32, row: &[u8]) -> Result<bool, Error> {
-        Ok(self.index.borrow().get_with(Table::State, &key(MARKS, slot, row), |_| ())?.is_some())
+        Ok(marked)
     }
 
     /// Changes what is known of a slot besides the last applied entry.
@@ -229,7 +247,7 @@ impl State {
         let mut facts = self.facts.borrow_mut();
         let facts = facts.entry(slot).or_default();
         change(facts);
-        self.index.borrow_mut().put(Table::Lane, &fact_key(slot, ABOUT), &facts.encode_about())
+        self.index.borrow_mut().put(Table::Lane, &fact_key(slot, ABOUT), facts.encode_about())
     }
 
     fn set_applied(&self, slot: u32, at: At) -> Result<(), Error> {
@@ -292,16 +310,17 @@ impl Lane {
             state.set_applied(slot, at)?;
             return Ok(machine.too_large(bytes, self.rows_bytes_max()));
         }
-        let mut index = state.index.borrow_mut();
-        for (row, value) in &changes {
-            let place = key(generation, slot, row);
-            match value {
-                Some(value) => index.put(Table::State, &place, value)?,
-                None => index.delete(Table::State, &place)?,
+        if !changes.is_empty() {
+            let mut index = state.index.borrow_mut();
+            index.put(Table::State, &key(MARKS, slot, &at.index.to_be_bytes()), encode_mark(changes.keys()))?;
+            for (row, value) in changes {
+                let place = key(generation, slot, &row);
+                match value {
+                    Some(value) => index.put(Table::State, &place, value)?,
+                    None => index.delete(Table::State, &place)?,
+                }
             }
-            index.put(Table::State, &key(MARKS, slot, row), &at.index.to_le_bytes())?;
         }
-        drop(index);
         state.set_applied(slot, at)?;
         state.facts.borrow_mut().entry(slot).and_modify(|facts| facts.marked_bytes += bytes);
         Ok(answer)

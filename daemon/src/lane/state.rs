@@ -333,7 +333,7 @@ impl State {
         if before == Some(at) {
             return Ok(());
         }
-        self.index.borrow_mut().put(table, key, &[&encode(at), rest].concat())?;
+        self.index.borrow_mut().put(table, key, [&encode(at), rest].concat())?;
         self.add(at);
         if let Some(before) = before {
             self.copied(before, at);
@@ -384,7 +384,7 @@ impl State {
             Some(before) => before.into_iter().for_each(|before| self.bad_no_more(before.segment)),
         }
         *self.bad_in.borrow_mut().entry(at.segment).or_default() += 1;
-        index.put(Table::Quarantine, &id.0, &[&encode(at)[..], &wall.to_le_bytes()].concat())
+        index.put(Table::Quarantine, &id.0, [&encode(at)[..], &wall.to_le_bytes()].concat())
     }
 
     /// Ends a quarantine, if there is one; returns where the bad record lies.

@@ -1,6 +1,6 @@
 //! A layer of the overlay: updates not yet in the store, in order, visible.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::hash::{BuildHasher, Hasher};
@@ -12,23 +12,26 @@ use super::table::Table;
 /// Bounds of a range of keys.
 pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// What fits without a heap allocation: a chunk's name, its entry, a Raft key.
-const INLINE: usize = 38;
-
-/// Bytes that are mostly short.
+/// Bytes that are mostly short: `N` of them fit without a heap allocation.
 #[derive(Clone)]
-pub(super) enum Small {
-    Inline { length: u8, bytes: [u8; INLINE] },
+pub(super) enum Small<const N: usize> {
+    Inline { length: u8, bytes: [u8; N] },
     Heap(Box<[u8]>),
 }
 
-impl Small {
-    fn new(from: &[u8]) -> Self {
-        if from.len() > INLINE {
-            return Self::Heap(from.into());
+/// A Raft key, a record's name, the row of a key of 41 bytes: on the way down a tree they are looked at where they are.
+type Key = Small<54>;
+
+/// A chunk's entry, a place in the log.
+type Value = Small<38>;
+
+impl<const N: usize> Small<N> {
+    fn new(from: Cow<'_, [u8]>) -> Self {
+        if from.len() > N {
+            return Self::Heap(from.into_owned().into_boxed_slice());
         }
-        let mut bytes = [0; INLINE];
-        bytes[..from.len()].copy_from_slice(from);
+        let mut bytes = [0; N];
+        bytes[..from.len()].copy_from_slice(&from);
         Self::Inline { length: from.len() as u8, bytes }
     }
 
@@ -47,27 +50,27 @@ impl Small {
     }
 }
 
-impl Borrow<[u8]> for Small {
+impl<const N: usize> Borrow<[u8]> for Small<N> {
     fn borrow(&self) -> &[u8] {
         self.as_slice()
     }
 }
 
-impl PartialEq for Small {
+impl<const N: usize> PartialEq for Small<N> {
     fn eq(&self, other: &Self) -> bool {
         self.as_slice() == other.as_slice()
     }
 }
 
-impl Eq for Small {}
+impl<const N: usize> Eq for Small<N> {}
 
-impl PartialOrd for Small {
+impl<const N: usize> PartialOrd for Small<N> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Small {
+impl<const N: usize> Ord for Small<N> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_slice().cmp(other.as_slice())
     }
@@ -76,12 +79,12 @@ impl Ord for Small {
 /// What a layer has of a key.
 #[derive(Clone)]
 enum Change {
-    Value(Small),
+    Value(Value),
     Deleted,
 }
 
 impl Change {
-    fn new(value: Option<&[u8]>) -> Self {
+    fn new(value: Option<Cow<'_, [u8]>>) -> Self {
         value.map_or(Self::Deleted, |value| Self::Value(Small::new(value)))
     }
 
@@ -100,9 +103,9 @@ impl Change {
     }
 }
 
-const _: () = assert!(size_of::<Small>() == 40 && size_of::<Change>() == 40);
+const _: () = assert!(size_of::<Key>() == 56 && size_of::<Change>() == 40);
 
-type Entries = BTreeMap<Small, Change>;
+type Entries = BTreeMap<Key, Change>;
 
 /// Keys in parts by their first four bytes, which name a slot in the tables that have most: a part is small, so that few keys are
 /// looked at on the way down, and those are in the caches if the slot was asked for just now.
@@ -118,15 +121,15 @@ fn head(key: &[u8]) -> u32 {
 }
 
 impl Tree {
-    fn entry(&mut self, key: &[u8]) -> btree_map::Entry<'_, Small, Change> {
-        self.0.entry(head(key)).or_default().entry(Small::new(key))
+    fn entry(&mut self, key: &[u8]) -> btree_map::Entry<'_, Key, Change> {
+        self.0.entry(head(key)).or_default().entry(Small::new(key.into()))
     }
 
     fn get(&self, key: &[u8]) -> Option<&Change> {
         self.0.get(&head(key))?.get(key)
     }
 
-    fn range<'l>(&'l self, bounds: Bounds<'l>) -> impl DoubleEndedIterator<Item = (&'l Small, &'l Change)> {
+    fn range<'l>(&'l self, bounds: Bounds<'l>) -> impl DoubleEndedIterator<Item = (&'l Key, &'l Change)> {
         let part = |bound: Bound<&[u8]>, otherwise| match bound {
             Bound::Included(key) | Bound::Excluded(key) => head(key),
             Bound::Unbounded => otherwise,
@@ -146,7 +149,7 @@ pub(super) enum Says<'a> {
 }
 
 /// Memory of an entry beside what its key and value have on the heap: a tree's nodes are two thirds full.
-const ENTRY_BYTES: usize = 2 * size_of::<Small>() * 3 / 2;
+const ENTRY_BYTES: usize = (size_of::<Key>() + size_of::<Change>()) * 3 / 2;
 
 /// Updates of all tables; a later one of a key replaces an earlier one.
 #[derive(Default)]
@@ -176,7 +179,7 @@ impl Layer {
     }
 
     /// `None` for the value: the key is deleted.
-    pub(super) fn put(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
+    pub(super) fn put(&mut self, table: Table, key: &[u8], value: Option<Cow<'_, [u8]>>) {
         let change = Change::new(value);
         let added = change.heap_bytes();
         if let (Table::Chunks, Ok(name)) = (table, key.try_into()) {
@@ -312,7 +315,7 @@ mod tests {
         let mut expected = BTreeMap::new();
         for number in 0..5000_u64 {
             let value = (number % 7 != 0).then(|| number.to_le_bytes());
-            layer.put(Table::Chunks, &name(number), value.as_ref().map(|value| &value[..]));
+            layer.put(Table::Chunks, &name(number), value.as_ref().map(|value| value[..].into()));
             expected.insert(name(number).to_vec(), value.map(|value| value.to_vec()));
         }
         assert_eq!((layer.entries(), layer.get(Table::Chunks, &name(5000))), (5000, Says::Nothing));
@@ -340,9 +343,9 @@ mod tests {
     fn bytes_held_are_counted_off_again() {
         let mut layer = Layer::default();
         let long = [7; 300];
-        layer.put(Table::Records, &long, Some(&long));
+        layer.put(Table::Records, &long, Some(long[..].into()));
         assert_eq!((layer.entries(), layer.heap_bytes), (1, 600));
-        layer.put(Table::Records, &long, Some(b"short"));
+        layer.put(Table::Records, &long, Some(b"short"[..].into()));
         assert_eq!((layer.entries(), layer.heap_bytes), (1, 300));
         layer.put(Table::Records, &long, None);
         assert_eq!(layer.get(Table::Records, &long), Says::Deleted);
@@ -352,8 +355,8 @@ mod tests {
     #[test]
     fn short_and_long_keys_sort_alike() {
         let mut layer = Layer::default();
-        let keys = [vec![1], vec![1, 0], vec![1; 38], vec![1; 39], vec![1, 2], vec![2, 0, 0, 0], vec![2; 100], vec![3]];
-        keys.iter().rev().for_each(|key| layer.put(Table::State, key, Some(key)));
+        let keys = [vec![1], vec![1, 0], vec![1; 54], vec![1; 55], vec![1, 2], vec![2, 0, 0, 0], vec![2; 100], vec![3]];
+        keys.iter().rev().for_each(|key| layer.put(Table::State, key, Some(key.into())));
         for (from, low) in keys.iter().enumerate() {
             for (to, high) in keys.iter().enumerate().skip(from) {
                 let bounds = (Bound::Included(&low[..]), Bound::Included(&high[..]));

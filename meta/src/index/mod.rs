@@ -33,6 +33,7 @@ mod scan;
 mod store;
 mod table;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::mem;
@@ -206,8 +207,8 @@ impl Index {
     }
 
     /// Puts a value, visible at once. Not for chunks.
-    pub fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        self.update(table, key, Some(value))
+    pub fn put<'v>(&mut self, table: Table, key: &[u8], value: impl Into<Cow<'v, [u8]>>) -> Result<(), Error> {
+        self.update(table, key, Some(value.into()))
     }
 
     /// Deletes a key if it is there. Not for chunks.
@@ -215,7 +216,7 @@ impl Index {
         self.update(table, key, None)
     }
 
-    fn update(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
+    fn update(&mut self, table: Table, key: &[u8], value: Option<Cow<'_, [u8]>>) -> Result<(), Error> {
         if table == Table::Chunks {
             return Err(Error::Typed);
         }
@@ -316,7 +317,7 @@ impl Index {
     /// Puts or replaces a chunk's entry and returns the one before.
     pub fn put_chunk(&mut self, id: &ChunkId, entry: &ChunkEntry) -> Result<Option<ChunkEntry>, Error> {
         let before = self.chunk(id)?;
-        self.active.put(Table::Chunks, &id.0, Some(&entry.encode()));
+        self.active.put(Table::Chunks, &id.0, Some(entry.encode()[..].into()));
         self.digests.replace(id, before.map(|before| before.length), Some(entry.length));
         Ok(before)
     }
@@ -335,7 +336,7 @@ impl Index {
     pub fn touch(&mut self, id: &ChunkId, touched: u32) -> Result<bool, Error> {
         let Some(before) = self.chunk(id)? else { return Ok(false) };
         if before.touched < touched {
-            self.active.put(Table::Chunks, &id.0, Some(&ChunkEntry { touched, ..before }.encode()));
+            self.active.put(Table::Chunks, &id.0, Some(ChunkEntry { touched, ..before }.encode()[..].into()));
         }
         Ok(true)
     }
@@ -540,7 +541,7 @@ mod tests {
     #[test]
     fn an_entry_that_means_nothing_is_named() {
         let mut index = Index::open(&Store::memory(), PARTITIONS).unwrap();
-        index.active.put(Table::Chunks, &[0xAB; 32], Some(b"nonsense"));
+        index.active.put(Table::Chunks, &[0xAB; 32], Some(b"nonsense"[..].into()));
         let error = index.chunk(&ChunkId([0xAB; 32])).unwrap_err().to_string();
         assert!(error.contains("chunks") && error.contains(&"ab".repeat(32)) && error.contains("fsck"), "{error}");
         assert!(index.put_chunk(&ChunkId([0xAB; 32]), &ChunkEntry::decode(&[1; 26]).unwrap()).is_err());
@@ -554,7 +555,7 @@ mod tests {
     fn digests_that_dont_fit_the_chunks_are_refused() {
         let store = Store::memory();
         let mut index = Index::open(&store, PARTITIONS).unwrap();
-        index.active.put(Table::Chunks, &[7; 32], Some(&[1; 26]));
+        index.active.put(Table::Chunks, &[7; 32], Some([1; 26][..].into()));
         let commit = index.freeze(Checkpoint::default()).unwrap();
         index.finish(commit.run()).unwrap();
         assert!(matches!(Index::open(&store, PARTITIONS), Err(OpenError::Unusable { .. })));

@@ -28,27 +28,27 @@ pub enum What {
 }
 
 /// A row, or that there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Row {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row<B = Vec<u8>> {
     /// Key and value.
-    Put(Vec<u8>, Vec<u8>),
+    Put(B, B),
     /// The key of a row that is gone, and the segment whose record said so first; 0: the one it stands in.
-    Gone(Vec<u8>, u64),
+    Gone(B, u64),
 }
 
-impl Row {
+impl<B: AsRef<[u8]>> Row<B> {
     /// Its key.
     pub fn key(&self) -> &[u8] {
         match self {
-            Self::Put(key, _) | Self::Gone(key, _) => key,
+            Self::Put(key, _) | Self::Gone(key, _) => key.as_ref(),
         }
     }
 
     /// Its bytes in a record.
     pub fn weight(&self) -> usize {
         match self {
-            Self::Put(key, value) => weight(key, value.len()),
-            Self::Gone(key, _) => weight(key, 0),
+            Self::Put(key, value) => weight(key.as_ref(), value.as_ref().len()),
+            Self::Gone(key, _) => weight(key.as_ref(), 0),
         }
     }
 }
@@ -61,50 +61,71 @@ pub fn weight(key: &[u8], value: usize) -> usize {
     AROUND + key.len() + value
 }
 
-/// A record of rows.
+/// A record of rows, as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowsRecord {
+pub struct RowsRecord<'b> {
     pub what: What,
     pub at: At,
-    pub members: Vec<u8>,
-    pub rows: Vec<Row>,
+    pub members: &'b [u8],
+    pub rows: Vec<Row<&'b [u8]>>,
 }
 
 const VERSION: u8 = 1;
 const PUT: u8 = 0;
 const GONE: u8 = 1;
 
-impl RowsRecord {
-    pub fn encode(&self) -> Vec<u8> {
-        let rows: usize = self.rows.iter().map(Row::weight).sum();
-        let mut bytes = Vec::with_capacity(22 + self.members.len() + rows);
+/// A record of rows that is being written.
+pub struct Encoder(Vec<u8>);
+
+impl Encoder {
+    /// For rows of so many bytes, about.
+    pub fn new(what: What, at: At, members: &[u8], rows: usize) -> Self {
+        let mut bytes = Vec::with_capacity(22 + members.len() + rows);
         bytes.push(VERSION);
-        bytes.push(self.what as u8);
-        bytes.extend(self.at.encode());
-        bytes.extend((self.members.len() as u32).to_le_bytes());
-        bytes.extend(&self.members);
-        for row in &self.rows {
-            match row {
-                Row::Put(key, value) => {
-                    bytes.push(PUT);
-                    bytes.extend((key.len() as u16).to_le_bytes());
-                    bytes.extend((value.len() as u32).to_le_bytes());
-                    bytes.extend(key);
-                    bytes.extend(value);
-                }
-                Row::Gone(key, since) => {
-                    bytes.push(GONE);
-                    bytes.extend(since.to_le_bytes());
-                    bytes.extend((key.len() as u16).to_le_bytes());
-                    bytes.extend(key);
-                }
-            }
-        }
-        bytes
+        bytes.push(what as u8);
+        bytes.extend(at.encode());
+        bytes.extend((members.len() as u32).to_le_bytes());
+        bytes.extend(members);
+        Self(bytes)
     }
 
+    pub fn push<B: AsRef<[u8]>>(&mut self, row: &Row<B>) {
+        let Self(bytes) = self;
+        let key = row.key();
+        let length = (key.len() as u16).to_le_bytes();
+        match row {
+            Row::Put(_, value) => {
+                let value = value.as_ref();
+                bytes.push(PUT);
+                bytes.extend(length);
+                bytes.extend((value.len() as u32).to_le_bytes());
+                bytes.extend(key);
+                bytes.extend(value);
+            }
+            Row::Gone(_, since) => {
+                bytes.push(GONE);
+                bytes.extend(since.to_le_bytes());
+                bytes.extend(length);
+                bytes.extend(key);
+            }
+        }
+    }
+
+    pub fn finish(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// A record of all of these rows.
+pub fn encode<B: AsRef<[u8]>>(what: What, at: At, members: &[u8], rows: &[Row<B>]) -> Vec<u8> {
+    let mut record = Encoder::new(what, at, members, rows.iter().map(Row::weight).sum());
+    rows.iter().for_each(|row| record.push(row));
+    record.finish()
+}
+
+impl<'b> RowsRecord<'b> {
     /// `None` if these bytes are none of a version known here.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &'b [u8]) -> Option<Self> {
         let ([VERSION, what], rest) = bytes.split_first_chunk()? else { return None };
         let what = [What::Flush, What::Carried, What::Part, What::End].into_iter().find(|it| *it as u8 == *what)?;
         let (at, rest) = rest.split_at_checked(16)?;
@@ -114,11 +135,11 @@ impl RowsRecord {
         while !rest.is_empty() {
             rows.push(decode_row(&mut rest)?);
         }
-        Some(Self { what, at: At::decode(at)?, members: members.to_vec(), rows })
+        Some(Self { what, at: At::decode(at)?, members, rows })
     }
 }
 
-fn decode_row(rest: &mut &[u8]) -> Option<Row> {
+fn decode_row<'b>(rest: &mut &'b [u8]) -> Option<Row<&'b [u8]>> {
     let mut take = |length: usize| {
         let (taken, behind) = rest.split_at_checked(length)?;
         *rest = behind;
@@ -128,13 +149,12 @@ fn decode_row(rest: &mut &[u8]) -> Option<Row> {
         PUT => {
             let key = u16::from_le_bytes(take(2)?.try_into().ok()?);
             let value = u32::from_le_bytes(take(4)?.try_into().ok()?);
-            let key = take(usize::from(key))?.to_vec();
-            Some(Row::Put(key, take(value as usize)?.to_vec()))
+            Some(Row::Put(take(usize::from(key))?, take(value as usize)?))
         }
         GONE => {
             let since = u64::from_le_bytes(take(8)?.try_into().ok()?);
             let key = u16::from_le_bytes(take(2)?.try_into().ok()?);
-            Some(Row::Gone(take(usize::from(key))?.to_vec(), since))
+            Some(Row::Gone(take(usize::from(key))?, since))
         }
         _ => None,
     }
@@ -164,9 +184,9 @@ pub fn slot_and_number(id: &Id) -> (u32, u64) {
 
 #[test]
 fn a_record_of_rows_comes_back() {
-    let rows = vec![Row::Put(vec![1, 2], vec![3; 300]), Row::Gone(vec![9], 7), Row::Put(vec![], vec![])];
-    let record = RowsRecord { what: What::Carried, at: At { term: 3, index: 9 }, members: vec![5; 7], rows };
-    let bytes = record.encode();
+    let rows: Vec<Row<&[u8]>> = vec![Row::Put(&[1, 2], &[3; 300]), Row::Gone(&[9], 7), Row::Put(&[], &[])];
+    let record = RowsRecord { what: What::Carried, at: At { term: 3, index: 9 }, members: &[5; 7], rows };
+    let bytes = encode(record.what, record.at, record.members, &record.rows);
     assert_eq!(RowsRecord::decode(&bytes), Some(record));
     let cut = (0..bytes.len()).filter(|length| RowsRecord::decode(&bytes[..*length]).is_some()).count();
     // Cut between two rows it is a record with fewer rows: the log's checksum says that it isn't whole.
@@ -178,7 +198,7 @@ fn a_record_of_rows_comes_back() {
 /// What nodes have stored: it is read for ever.
 #[test]
 fn a_record_of_version_1_is_these_bytes() {
-    let rows = vec![Row::Put(vec![1, 2], vec![3]), Row::Gone(vec![9], 0x0107)];
+    let rows: Vec<Row<&[u8]>> = vec![Row::Put(&[1, 2], &[3]), Row::Gone(&[9], 0x0107)];
     let bytes: &[&[u8]] = &[
         &[1, 1],
         &[4, 3, 0, 0, 0, 0, 0, 0],
@@ -187,9 +207,10 @@ fn a_record_of_version_1_is_these_bytes() {
         &[0, 2, 0, 1, 0, 0, 0, 1, 2, 3],
         &[1, 7, 1, 0, 0, 0, 0, 0, 0, 1, 0, 9],
     ];
-    let record =
-        RowsRecord { what: What::Carried, at: At { term: 0x0304, index: 0x07_0809 }, members: vec![5, 6], rows };
-    assert_eq!((record.encode(), RowsRecord::decode(&bytes.concat())), (bytes.concat(), Some(record)));
+    let at = At { term: 0x0304, index: 0x07_0809 };
+    assert_eq!(encode(What::Carried, at, &[5, 6], &rows), bytes.concat());
+    let record = RowsRecord { what: What::Carried, at, members: &[5, 6], rows };
+    assert_eq!(RowsRecord::decode(&bytes.concat()), Some(record));
     for (number, what) in (0..).zip([What::Flush, What::Carried, What::Part, What::End]) {
         let mut bytes = bytes.concat();
         bytes[1] = number;

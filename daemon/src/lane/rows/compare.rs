@@ -59,8 +59,9 @@ impl State {
     pub(in crate::lane) fn differences(&self, from_log: &Self, slot: u32) -> Result<Differences, Error> {
         let mut found = Differences::default();
         let (ours, theirs) = (self.generation(slot)?, from_log.generation(slot)?);
+        let marked = self.marked(slot)?;
         self.each_row(slot, |row, value| {
-            if !self.is_marked(slot, row)? {
+            if !marked.contains(row) {
                 let other =
                     from_log.index.borrow().get_with(Table::State, &key(theirs, slot, row), |it| it == value)?;
                 found.only_index += u64::from(other.is_none());
@@ -70,7 +71,7 @@ impl State {
         })?;
         from_log.each_row(slot, |row, _| {
             let is_here = self.index.borrow().get_with(Table::State, &key(ours, slot, row), |_| ())?.is_some();
-            found.only_log += u64::from(!is_here && !self.is_marked(slot, row)?);
+            found.only_log += u64::from(!is_here && !marked.contains(row));
             Ok(())
         })?;
         Ok(found)

@@ -1,10 +1,13 @@
 //! Writing marked rows into the log, and what records of rows mean to the index.
 
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
 use cairn_io::log::{Entry, Id, Kind, Location, Payload, Record, Room};
 use cairn_io::rng;
 use cairn_meta::index::{Error, Scan, Step, Table};
 
-use super::codec::{What, life_of, rows_id, slot_and_number};
+use super::codec::{Encoder, What, life_of, rows_id, slot_and_number};
 use super::{Flushed, MARKS, Row, RowsRecord, SlotFacts, key, prefix, until_room};
 use crate::lane::state::{State, decode, record_key};
 use crate::lane::{Claim, Lane, LaneError, Underway};
@@ -15,15 +18,11 @@ const ROWS_CLAIM: Id = [0xFF; 32];
 
 /// All marked rows of a slot at one moment.
 pub(super) struct Flush {
-    record: RowsRecord,
+    record: Bytes,
+    /// The entry whose effect they have.
+    pub(super) flushed: Flushed,
     /// What the slot's facts said of them.
     marked_bytes: usize,
-}
-
-impl Flush {
-    pub(super) fn flushed(&self) -> Flushed {
-        (self.record.at, self.record.members.clone())
-    }
 }
 
 impl Lane {
@@ -45,7 +44,7 @@ impl Lane {
         self.submit_flush(&mut underway, slot, &flush, Room::Reserve).await?;
         underway.settle().await?;
         self.check_index()?;
-        Ok(Some(flush.flushed()))
+        Ok(Some(flush.flushed))
     }
 
     /// Whether so much of a slot is marked that with another command a record could become too long: then it must be flushed
@@ -80,7 +79,7 @@ impl Lane {
         room: Room,
     ) -> Result<(), LaneError> {
         let life = self.0.state.with_facts(slot, |facts| facts.life)?;
-        self.submit_rows(underway, rows_id((slot, life), rng::next_u64(), 0), &flush.record, room).await?;
+        self.submit_rows(underway, rows_id((slot, life), rng::next_u64(), 0), flush.record.clone(), room).await?;
         // What was marked meanwhile is another flush's.
         let written =
             |facts: &mut SlotFacts| facts.marked_bytes = facts.marked_bytes.saturating_sub(flush.marked_bytes);
@@ -92,10 +91,10 @@ impl Lane {
         &self,
         underway: &mut Underway,
         id: Id,
-        record: &RowsRecord,
+        record: impl Into<Bytes>,
         room: Room,
     ) -> Result<(), LaneError> {
-        let payload = Payload::Bytes(record.encode().into());
+        let payload = Payload::Bytes(record.into());
         underway.pending.push_back(self.0.log.submit(Record { kind: Kind::Rows, id, payload }, room).await?);
         Ok(())
     }
@@ -109,18 +108,16 @@ impl State {
         if facts.flushed.as_ref().is_some_and(|(flushed, members)| (*flushed, members) == (at, &facts.members)) {
             return Ok(None);
         }
-        let mut marked = Vec::new();
-        self.each_mark(slot, |row, _| marked.push(row.to_vec()))?;
-        let mut rows = Vec::with_capacity(marked.len());
-        for row in marked {
-            let value = self.index.borrow().get(Table::State, &key(facts.generation, slot, &row))?;
-            rows.push(match value {
-                Some(value) => Row::Put(row, value),
-                None => Row::Gone(row, 0),
-            });
+        let mut record = Encoder::new(What::Flush, at, &facts.members, facts.marked_bytes);
+        for row in self.marked(slot)? {
+            let place = key(facts.generation, slot, &row);
+            let put = |value: &[u8]| record.push(&Row::Put(&row[..], value));
+            if self.index.borrow().get_with(Table::State, &place, put)?.is_none() {
+                record.push(&Row::Gone(&row[..], 0));
+            }
         }
-        let record = RowsRecord { what: What::Flush, at, members: facts.members, rows };
-        Ok(Some(Flush { record, marked_bytes: facts.marked_bytes }))
+        let (record, flushed) = (record.finish().into(), (at, facts.members));
+        Ok(Some(Flush { record, flushed, marked_bytes: facts.marked_bytes }))
     }
 
     /// What a record of rows means, see the table above.
@@ -149,11 +146,11 @@ impl State {
                 if facts.applied < Some(record.at) {
                     self.put_rows(slot, facts.generation, &record.rows)?;
                     self.set_applied(slot, record.at)?;
-                    self.change_about(slot, |facts| facts.members.clone_from(&record.members))?;
+                    self.change_about(slot, |facts| facts.members = record.members.to_vec())?;
                 }
                 if facts.flushed.as_ref().is_none_or(|(at, _)| *at <= record.at) {
                     self.unmark(slot, record.at.index)?;
-                    self.change_about(slot, |facts| facts.flushed = Some((record.at, record.members)))?;
+                    self.change_about(slot, |facts| facts.flushed = Some((record.at, record.members.to_vec())))?;
                 }
             }
             What::Carried => {
@@ -161,8 +158,8 @@ impl State {
                     self.put_rows(slot, facts.generation, &record.rows)?;
                     self.set_applied(slot, record.at)?;
                     self.change_about(slot, |facts| {
-                        facts.members.clone_from(&record.members);
-                        facts.flushed = Some((record.at, record.members));
+                        facts.members = record.members.to_vec();
+                        facts.flushed = Some((record.at, record.members.to_vec()));
                     })?;
                 }
             }
@@ -183,8 +180,8 @@ impl State {
                     self.set_applied(slot, record.at)?;
                     self.change_about(slot, |facts| {
                         facts.generation = facts.next_generation();
-                        facts.members.clone_from(&record.members);
-                        facts.flushed = Some((record.at, record.members));
+                        facts.members = record.members.to_vec();
+                        facts.flushed = Some((record.at, record.members.to_vec()));
                         facts.staging = None;
                         facts.marked_bytes = 0;
                     })?;
@@ -194,28 +191,24 @@ impl State {
         Ok(())
     }
 
-    fn put_rows(&self, slot: u32, generation: u8, rows: &[Row]) -> Result<(), Error> {
+    fn put_rows(&self, slot: u32, generation: u8, rows: &[Row<&[u8]>]) -> Result<(), Error> {
         let mut index = self.index.borrow_mut();
         for row in rows {
             let place = key(generation, slot, row.key());
             match row {
-                Row::Put(_, value) => index.put(Table::State, &place, value)?,
+                Row::Put(_, value) => index.put(Table::State, &place, *value)?,
                 Row::Gone(..) => index.delete(Table::State, &place)?,
             }
         }
         Ok(())
     }
 
-    /// Rows that no entry behind this one changed are in the log.
+    /// What entries up to this one changed is in the log: rows that no later one changed aren't marked any more.
     fn unmark(&self, slot: u32, upto: u64) -> Result<(), Error> {
-        let mut written = Vec::new();
-        self.each_mark(slot, |row, changed| {
-            if changed <= upto {
-                written.push(key(MARKS, slot, row));
-            }
-        })?;
-        let mut index = self.index.borrow_mut();
-        written.iter().try_for_each(|key| index.delete(Table::State, key))
+        let (first, last) = (prefix(MARKS, slot).to_be_bytes(), key(MARKS, slot, &upto.to_be_bytes()));
+        let mut scan = Scan::range(Table::State, Bound::Included(&first), Bound::Included(&last));
+        while self.delete_some(&mut scan, 4096)? == Step::More {}
+        Ok(())
     }
 
     /// Deletes all that begins so in the table of state.
@@ -226,11 +219,14 @@ impl State {
 
     /// Deletes so many of the keys that begin so.
     pub(super) fn clear_some(&self, prefix: u32, count: usize) -> Result<Step, Error> {
-        let mut scan = Scan::prefix(Table::State, &prefix.to_be_bytes());
+        self.delete_some(&mut Scan::prefix(Table::State, &prefix.to_be_bytes()), count)
+    }
+
+    fn delete_some(&self, scan: &mut Scan, count: usize) -> Result<Step, Error> {
         let mut gone = Vec::new();
-        let step = self.index.borrow().step(&mut scan, count, |key, _| {
+        let step = self.index.borrow().step(scan, count, |key, _| {
             gone.push(key.to_vec());
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })?;
         let mut index = self.index.borrow_mut();
         gone.iter().try_for_each(|key| index.delete(Table::State, key))?;
@@ -243,7 +239,7 @@ impl State {
         let (mut scan, mut found) = (Scan::prefix(Table::Records, &begin), Vec::new());
         let mut visit = |key: &[u8], value: &[u8]| {
             found.extend(key.get(1..).and_then(|id| Id::try_from(id).ok()).zip(decode(value)));
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         };
         while self.index.borrow().step(&mut scan, 1024, &mut visit)? == Step::More {}
         Ok(found)

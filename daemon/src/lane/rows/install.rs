@@ -8,8 +8,8 @@ use cairn_io::log::{Id, Kind, Payload, Record, Room};
 use cairn_io::task::yield_now;
 use cairn_meta::index::{Scan, Step, Table};
 
-use super::codec::{What, rows_id, slot_and_number};
-use super::{At, GENERATIONS, PREFIX, Row, RowsRecord, SlotFacts, key, prefix};
+use super::codec::{self, What, rows_id, slot_and_number};
+use super::{At, GENERATIONS, PREFIX, Row, SlotFacts, key, prefix};
 use crate::lane::{Lane, LaneError, Underway};
 
 /// Rows looked at or deleted before others get their turn.
@@ -26,10 +26,10 @@ impl Lane {
         if self.0.state.with_facts(slot, |facts| facts.staging != Some(session))? {
             self.drop_staged(slot).await?;
         }
-        let record = RowsRecord { what: What::Part, at: At::default(), members: Vec::new(), rows };
+        let record = codec::encode(What::Part, At::default(), &[], &rows);
         let mut underway = Underway::default();
         let life = self.0.state.with_facts(slot, |facts| facts.life)?;
-        self.submit_rows(&mut underway, rows_id((slot, life), session, part), &record, Room::Reserve).await?;
+        self.submit_rows(&mut underway, rows_id((slot, life), session, part), record, Room::Reserve).await?;
         underway.settle().await?;
         self.check_index()
     }
@@ -55,9 +55,9 @@ impl Lane {
         let claim = self.claim_rows().await;
         let mut underway = Underway::default();
         underway.claims.push(claim);
-        let record = RowsRecord { what: What::End, at, members, rows: Vec::new() };
+        let record = codec::encode::<&[u8]>(What::End, at, &members, &[]);
         let life = self.0.state.with_facts(slot, |facts| facts.life)?;
-        self.submit_rows(&mut underway, rows_id((slot, life), session, u32::MAX), &record, Room::Reserve).await?;
+        self.submit_rows(&mut underway, rows_id((slot, life), session, u32::MAX), record, Room::Reserve).await?;
         underway.settle().await?;
         self.check_index()?;
         self.sweep_slot(slot).await
@@ -123,7 +123,7 @@ impl Lane {
             })?;
             for row in keys {
                 if self.0.state.index.borrow().get_with(Table::State, &key(next, slot, &row), |_| ())?.is_none() {
-                    bytes += super::codec::weight(&row, 0);
+                    bytes += codec::weight(&row, 0);
                     gone.push(Row::Gone(row, 0));
                 }
             }

@@ -10,8 +10,7 @@ use cairn_io::log::{Id, Kind, Location, Payload, Record, Room};
 use cairn_io::rng;
 use cairn_meta::index::{Error, Table};
 
-use super::codec::{What, rows_id, slot_and_number};
-use super::flush::Flush;
+use super::codec::{self, What, rows_id, slot_and_number};
 use super::{Row, RowsRecord, SlotFacts, key};
 use crate::lane::state::record_key;
 use crate::lane::{Lane, LaneError, Underway};
@@ -72,18 +71,20 @@ impl Lane {
             return self.check_index();
         }
         // From here to the flush nothing is awaited: rows and marks are those of one moment.
-        let (rows, is_any_marked) = self.still_so(slot, &record, at, freed)?;
+        let marked = self.0.state.marked(slot)?;
+        let is_any_marked = record.rows.iter().any(|row| marked.contains(row.key()));
+        let rows = self.still_so(slot, &record, |row| marked.contains(row), at, freed)?;
         let flush = if is_any_marked { self.0.state.gather_flush(slot)? } else { None };
         let flushed = self.slot_facts(slot)?.flushed;
         let is_last = flushed.as_ref().is_some_and(|(last, _)| *last == record.at);
-        let base = flush.as_ref().map(Flush::flushed).or(flushed);
+        let base = flush.as_ref().map(|flush| flush.flushed.clone()).or(flushed);
         if let Some(flush) = &flush {
             self.submit_flush(&mut underway, slot, flush, room).await?;
         }
         if let Some((at, members)) = base.filter(|_| is_last || !rows.is_empty()) {
-            let carried = RowsRecord { what: What::Carried, at, members, rows };
+            let carried = codec::encode(What::Carried, at, &members, &rows);
             let life = self.0.state.with_facts(slot, |facts| facts.life)?;
-            self.submit_rows(&mut underway, rows_id((slot, life), rng::next_u64(), 0), &carried, room).await?;
+            self.submit_rows(&mut underway, rows_id((slot, life), rng::next_u64(), 0), carried, room).await?;
         }
         let drop = Drop { of: Kind::Rows, segment: at.segment, offset: at.offset };
         let payload = Payload::Bytes(drop.encode().to_vec().into());
@@ -96,37 +97,34 @@ impl Lane {
         self.check_index()
     }
 
-    /// The rows of a record that are still so and that nobody has marked, and whether some are marked.
-    fn still_so(
+    /// The rows of a record that are still so and aren't marked.
+    fn still_so<'r>(
         &self,
         slot: u32,
-        record: &RowsRecord,
+        record: &RowsRecord<'r>,
+        is_marked: impl Fn(&[u8]) -> bool,
         at: Location,
         freed: Option<u64>,
-    ) -> Result<(Vec<Row>, bool), Error> {
+    ) -> Result<Vec<Row<&'r [u8]>>, Error> {
         let state = &self.0.state;
         let generation = state.with_facts(slot, |facts| facts.generation)?;
-        let (mut rows, mut is_any_marked) = (Vec::new(), false);
-        for row in &record.rows {
-            if state.is_marked(slot, row.key())? {
-                is_any_marked = true;
-                continue;
-            }
+        let mut rows = Vec::new();
+        for row in record.rows.iter().filter(|row| !is_marked(row.key())) {
             let place = key(generation, slot, row.key());
-            let now = state.index.borrow().get(Table::State, &place)?;
-            match (row, now) {
-                (Row::Put(_, value), Some(now)) if *value == now => rows.push(row.clone()),
+            let is_same = |now: &[u8]| matches!(row, Row::Put(_, value) if *value == now);
+            match (row, state.index.borrow().get_with(Table::State, &place, is_same)?) {
+                (Row::Put(..), Some(true)) => rows.push(*row),
                 (Row::Gone(key, since), None) => {
                     let since = if *since == 0 { at.segment } else { *since };
                     let segments = self.0.log.segments();
                     if segments.iter().any(|it| it.number <= since && Some(it.number) != freed) {
-                        rows.push(Row::Gone(key.clone(), since));
+                        rows.push(Row::Gone(*key, since));
                     }
                 }
                 _ => {}
             }
         }
-        Ok((rows, is_any_marked))
+        Ok(rows)
     }
 }
 

@@ -66,7 +66,7 @@ impl Store {
 }
 
 /// Of the layout of the store: which tables there are and what their values are like.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const FORMAT_KEY: &[u8] = b"format";
 const PARTITIONS_KEY: &[u8] = b"partitions";
