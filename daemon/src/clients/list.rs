@@ -42,7 +42,7 @@ fn query(request: &ListRequest) -> Answer<Query> {
         Some(position.ok_or_else(|| bad_input("cursor", "no cursor of a page of this list: begin with none"))?)
     };
     let (prefix, delimiter) = (request.prefix.clone(), request.delimiter.clone());
-    Ok(Query { bucket: request.bucket, prefix, delimiter, after, limit: request.page_size })
+    Ok(Query { bucket: request.bucket, prefix, delimiter, after, limit: request.page_size, upto: None })
 }
 
 /// A whole page: slots may give less than is asked for although there is more.

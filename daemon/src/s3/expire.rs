@@ -199,13 +199,7 @@ impl Pass<'_> {
     /// Does what is due; says how much that was.
     async fn run(&self, pay: impl AsyncFn(u64) -> Result<(), ClusterError>) -> Result<u64, ClusterError> {
         let mut done = 0;
-        let query = |after| Query {
-            bucket: self.bucket.id,
-            prefix: String::new(),
-            delimiter: String::new(),
-            after,
-            limit: PAGE,
-        };
+        let query = |after| Query { bucket: self.bucket.id, after, limit: PAGE, ..Query::default() };
         let mut after: Option<Position> = None;
         // Versions of a key may lie on several pages: the last key of a page waits for the next.
         let mut held: Vec<VersionEntry> = Vec::new();

@@ -94,7 +94,7 @@ impl Asked {
 
     fn query(&self, after: Option<Position>) -> Query {
         let (prefix, delimiter) = (self.prefix.clone(), self.delimiter.clone());
-        Query { bucket: self.bucket.record().id, prefix, delimiter, after, limit: self.limit }
+        Query { bucket: self.bucket.record().id, prefix, delimiter, after, limit: self.limit, upto: None }
     }
 
     /// Fills a page; slots may give less than is asked for although there is more.

@@ -43,13 +43,7 @@ pub async fn read(cluster: &Cluster, bucket: &BucketRecord, key: &str) -> Option
 pub async fn keys(cluster: &Cluster, bucket: &BucketRecord, limit: u32) -> Vec<String> {
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
-        let query = ListQuery {
-            bucket: bucket.id,
-            prefix: String::new(),
-            delimiter: String::new(),
-            after: after.take(),
-            limit,
-        };
+        let query = ListQuery { bucket: bucket.id, after: after.take(), limit, ..ListQuery::default() };
         let page = cluster.list_objects(query).await.expect("listed");
         keys.extend(page.items.into_iter().map(|item| match item {
             Item::Entry(entry) => entry.key,

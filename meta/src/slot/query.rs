@@ -193,6 +193,7 @@ mod tests {
             delimiter: "/".to_owned(),
             after: Some(list::Position::behind("a/b")),
             limit: 10,
+            upto: Some("a/c".to_owned()),
         };
         let rows = BTreeMap::new();
         let read = |mode| Query::Read { bucket: 3, key: "k".to_owned(), mode, local: vec![Version::default()] };

@@ -73,6 +73,20 @@ fn naive(all: &[Position], query: &Query) -> Vec<(Position, bool)> {
     shown
 }
 
+/// A page ends behind a key if that is wanted, with all that there is of the key, and doesn't say that it was the last.
+fn ends_where_it_is_told_to<T: Listed>(
+    slots: &Slots,
+    upto: &str,
+    all: &[Position],
+    list: impl Fn(&dyn Rows, &Query) -> Result<Page<T>, Error>,
+) {
+    let query = Query { bucket: BUCKET, limit: 1000, upto: Some(upto.to_owned()), ..Query::default() };
+    let page = slots.page(&query, list);
+    let shown: Vec<Position> = page.items.iter().map(Item::position).collect();
+    let expected: Vec<Position> = all.iter().filter(|position| position.name.as_str() <= upto).cloned().collect();
+    assert_eq!((shown, page.next), (expected, Some(Position::behind(upto))));
+}
+
 fn key() -> impl Strategy<Value = String> {
     "[ab/é]{1,5}"
 }
@@ -83,8 +97,8 @@ fn query() -> impl Strategy<Value = Query> {
             bucket: BUCKET,
             prefix,
             delimiter: delimiter.to_owned(),
-            after: None,
             limit,
+            ..Query::default()
         },
     )
 }
@@ -95,7 +109,7 @@ proptest! {
     fn lists_are_what_naive_ones_are(
         writes in vec((key(), any::<bool>()), 0..40),
         begun in vec(key(), 0..20),
-        query in query(),
+        (query, upto) in (query(), key()),
     ) {
         let mut slots = Slots::new();
         let mut keys: BTreeMap<String, Vec<Position>> = BTreeMap::new();
@@ -115,11 +129,14 @@ proptest! {
         }
         let all: Vec<Position> = there.iter().map(Position::behind).collect();
         prop_assert_eq!(slots.all(query.clone(), objects), naive(&all, &query));
+        ends_where_it_is_told_to(&slots, &upto, &all, objects);
         let all: Vec<Position> = keys.into_values().flatten().collect();
         prop_assert_eq!(slots.all(query.clone(), versions), naive(&all, &query));
+        ends_where_it_is_told_to(&slots, &upto, &all, versions);
         let all: Vec<Position> =
             uploading.into_iter().map(|(key, number)| Position::upload(key, UploadId(number))).collect();
         prop_assert_eq!(slots.all(query.clone(), uploads), naive(&all, &query));
+        ends_where_it_is_told_to(&slots, &upto, &all, uploads);
     }
 
     /// B16: what is there all the time is listed once, whatever others do between two pages.
@@ -134,7 +151,7 @@ proptest! {
             slots.of(key).put(key, "x");
         }
         let mut others = others.into_iter().filter(|(key, _)| !kept.contains(key));
-        let mut query = Query { bucket: BUCKET, prefix: String::new(), delimiter: String::new(), after: None, limit };
+        let mut query = Query { bucket: BUCKET, limit, ..Query::default() };
         let mut seen = Vec::new();
         loop {
             let page = slots.page(&query, objects);
@@ -205,13 +222,8 @@ fn list_of_many_keys_looks_at_what_it_shows() {
         world = World::new(Versioning::Off);
     }
     let rows = Counted(&rows, Cell::new(0));
-    let query = |delimiter: &str, limit| Query {
-        bucket: BUCKET,
-        prefix: String::new(),
-        delimiter: delimiter.to_owned(),
-        after: None,
-        limit,
-    };
+    let query =
+        |delimiter: &str, limit| Query { bucket: BUCKET, delimiter: delimiter.to_owned(), limit, ..Query::default() };
     let page = objects(&rows, &query("/", 1000)).unwrap();
     assert_eq!(page.items.len(), 2);
     assert!(rows.1.get() <= 3, "{} rows for two prefixes", rows.1.get());

@@ -58,7 +58,7 @@ fn check(world: &World, model: &Model) {
         let found = world.read(key, ReadMode::Null, &[]).filter(|found| found.version.kind != Kind::Tombstone);
         assert_eq!(found.map(|found| found.version.id), null, "{key}");
     }
-    let query = |limit| Query { bucket: BUCKET, prefix: String::new(), delimiter: String::new(), after: None, limit };
+    let query = |limit| Query { bucket: BUCKET, limit, ..Query::default() };
     let listed: Vec<(String, VersionId, Kind, bool, bool)> = versions(&world.rows, &query(10_000))
         .unwrap()
         .items

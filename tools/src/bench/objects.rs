@@ -263,8 +263,7 @@ impl Subject {
         // From where a whole page follows.
         let from = rng::next_u64() % count.saturating_sub(u64::from(PAGE)).max(1);
         let after = Some(Position::behind(key_of(from)));
-        let query =
-            ListQuery { bucket: record.id, prefix: String::new(), delimiter: String::new(), after, limit: PAGE };
+        let query = ListQuery { bucket: record.id, after, limit: PAGE, ..ListQuery::default() };
         let page = self.cluster.list_objects(query).await.map_err(failed)?;
         let wanted = count.saturating_sub(from + 1).min(u64::from(PAGE)) as usize;
         if page.items.len() == wanted { Ok(()) } else { Err(failed(format!("a page of {}", page.items.len()))) }

@@ -152,13 +152,7 @@ pub async fn delete(call: &Call) -> Result<Answer> {
 
 /// Aborts all uploads of a bucket that has nothing else; false: it has.
 async fn abort_uploads(call: &Call, bucket: &Bucket) -> Result<bool> {
-    let query = |limit| Query {
-        bucket: bucket.record().id,
-        prefix: String::new(),
-        delimiter: String::new(),
-        after: None,
-        limit,
-    };
+    let query = |limit| Query { bucket: bucket.record().id, limit, ..Query::default() };
     if !call.cluster().list_versions(query(1)).await?.items.is_empty() {
         return Ok(false);
     }

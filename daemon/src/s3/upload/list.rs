@@ -79,6 +79,7 @@ pub async fn list_uploads(call: &Call) -> Result<Answer> {
             delimiter: delimiter.to_owned(),
             after,
             limit: max,
+            upto: None,
         })
         .await?;
     let mut xml = Xml::root("ListMultipartUploadsResult");

@@ -1,12 +1,17 @@
 //! Gathering a page of a bucket from its slots, without asking every slot for a whole page.
 //!
 //! Names are spread evenly by their hash: of a page of `limit` items a slot has about its share. So each is asked for that and a
-//! little more; then those again whose items end before the page does. It asks nobody itself: it says what to ask.
+//! little more; then those again whose items end before the page does. Most are asked when some have answered: by then it is known
+//! about where the page ends, so that nobody reads much that isn't shown. It asks nobody itself: it says what to ask.
 
 use super::{Item, Listed, Page, Query, Within, merge};
 
 /// Asked of each slot beyond its share.
 const SLACK: u32 = 4;
+/// One of so many slots is asked first, where there are enough of them to tell something.
+const FIRST: usize = 8;
+/// That many.
+const SLOTS_MIN: usize = 64;
 
 /// See the module.
 pub struct Gathering<T> {
@@ -28,12 +33,17 @@ impl<T: Listed> Gathering<T> {
             return Vec::new();
         }
         let share = limit / (self.pages.len().max(1) as u32);
-        let first = self.pages.iter().any(Option::is_none);
         // Twice the square root of the share is two standard deviations.
         let ask = (share + 2 * share.isqrt() + SLACK).min(limit);
-        if first {
-            return (0..self.pages.len() as u32)
-                .map(|slot| (slot, Query { limit: ask, ..self.query.clone() }))
+        let asked = self.pages.iter().flatten().count();
+        if asked < self.pages.len() {
+            let first = if self.pages.len() < SLOTS_MIN { self.pages.len() } else { self.pages.len() / FIRST };
+            let upto = self.about_the_end(asked);
+            // Whom the end of the page stops anyway may have more than his share.
+            let limit = if upto.is_some() { (2 * ask).min(limit) } else { ask };
+            let slots = if asked == 0 { 0..first } else { asked..self.pages.len() };
+            return slots
+                .map(|slot| (slot as u32, Query { limit, upto: upto.clone(), ..self.query.clone() }))
                 .collect();
         }
         let needed = self.last_needed();
@@ -47,6 +57,17 @@ impl<T: Listed> Gathering<T> {
                 Some((slot, Query { limit: ask, after: Some(lacks(page)?), ..self.query.clone() }))
             })
             .collect()
+    }
+
+    /// A key behind which the page most likely ends, judged by the slots that were asked; `None`: they don't tell.
+    fn about_the_end(&self, asked: usize) -> Option<String> {
+        let share = self.query.limit as usize * asked / self.pages.len();
+        // Three standard deviations behind what is expected.
+        let at = share + 3 * share.isqrt();
+        let mut known: Vec<_> = self.pages.iter().flatten().flat_map(|page| &page.items).map(Item::order).collect();
+        // Slots have common prefixes in common.
+        let tells = self.query.delimiter.is_empty() && at > 0 && at < known.len();
+        tells.then(|| known.select_nth_unstable(at).1.0.to_owned())
     }
 
     /// Where the page would end, were there nothing but what is known; `None`: more is needed anyway.
@@ -85,6 +106,7 @@ impl<T: Listed> Gathering<T> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::Position;
     use super::*;
 
     struct Named(String);
@@ -106,7 +128,10 @@ mod tests {
         };
         let mut items: Vec<Item<Named>> = Vec::new();
         let (mut last, mut is_cut) = (None, false);
-        for name in names.iter().filter(|name| name.starts_with(&query.prefix) && is_behind(name)) {
+        let is_asked = |name: &&String| {
+            name.starts_with(&query.prefix) && is_behind(name) && query.upto.as_ref().is_none_or(|upto| *name <= upto)
+        };
+        for name in names.iter().filter(is_asked) {
             let item = query
                 .roll_up(name)
                 .map_or_else(|| Item::Entry(Named(name.clone())), |shown| Item::Prefix(shown.to_owned()));
@@ -120,19 +145,26 @@ mod tests {
             last = Some(item.position());
             items.push(item);
         }
-        Page { items, next: last.filter(|_| is_cut) }
+        let upto = query.upto.as_ref().map(Position::behind);
+        Page { items, next: last.filter(|_| is_cut).or(upto) }
     }
 
     fn names_of(page: &Page<Named>) -> Vec<String> {
         page.items.iter().map(|item| item.position().name).collect()
     }
 
-    /// Lists everything page by page, and counts the rows that slots were asked for.
-    fn list(slots: &[BTreeSet<String>], delimiter: &str, limit: u32) -> (Vec<String>, u64, u32) {
-        let (mut found, mut asked, mut pages, mut after) = (Vec::new(), 0, 0, None);
+    /// Lists everything page by page, and counts the items that slots gave.
+    fn list(slots: &[BTreeSet<String>], delimiter: &str, limit: u32) -> (Vec<String>, usize, u32) {
+        let (mut found, mut given, mut pages, mut after) = (Vec::new(), 0, 0, None);
         loop {
-            let query =
-                Query { bucket: 1, prefix: String::new(), delimiter: delimiter.to_owned(), after: after.take(), limit };
+            let query = Query {
+                bucket: 1,
+                prefix: String::new(),
+                delimiter: delimiter.to_owned(),
+                after: after.take(),
+                limit,
+                upto: None,
+            };
             let mut gathering = Gathering::new(query, slots.len() as u32);
             loop {
                 let lacking = gathering.lacking();
@@ -140,8 +172,9 @@ mod tests {
                     break;
                 }
                 for (slot, query) in lacking {
-                    asked += u64::from(query.limit);
-                    gathering.add(slot, answer(&slots[slot as usize], &query));
+                    let page = answer(&slots[slot as usize], &query);
+                    given += page.items.len();
+                    gathering.add(slot, page);
                 }
             }
             let page = gathering.finish();
@@ -150,7 +183,7 @@ mod tests {
             found.extend(names_of(&page));
             after = page.next;
             if after.is_none() {
-                return (found, asked, pages);
+                return (found, given, pages);
             }
         }
     }
@@ -169,10 +202,26 @@ mod tests {
     fn slots_are_asked_for_little_more_than_a_page_has() {
         let all: Vec<String> = (0..20_000).map(|number| format!("key-{number:06}")).collect();
         let slots = spread(all.iter().cloned(), 256);
-        let (found, asked, pages) = list(&slots, "", 1000);
+        let (found, given, pages) = list(&slots, "", 1000);
         assert_eq!((found, pages), (all, 20));
-        // 20,000 of use, against 256 pages of 1000 each time: 5,120,000.
-        assert!(asked < 5 * 20_000, "{asked} rows were asked for");
+        assert!(given < 20_000 * 8 / 5, "{given} were given for 20,000 that are shown");
+    }
+
+    #[test]
+    fn where_a_page_ends_may_be_guessed_wrong() {
+        // The slots that are asked first have few names, and those far apart, or most of all names, or none.
+        for first in [0..3_u32, 0..4000, 0..0] {
+            let mut slots = vec![BTreeSet::new(); 256];
+            for number in 0..4000 {
+                let is_first = first.contains(&number) || (first.len() == 3 && number % 1000 == 0);
+                let slot = if is_first { number % 32 } else { 32 + number % 224 };
+                slots[slot as usize].insert(format!("key-{number:06}"));
+            }
+            let all: Vec<String> = (0..4000).map(|number| format!("key-{number:06}")).collect();
+            for limit in [1, 100, 1000, 5000] {
+                assert_eq!(list(&slots, "", limit).0, all, "{first:?}, pages of {limit}");
+            }
+        }
     }
 
     #[test]
@@ -198,7 +247,7 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_for_an_empty_page() {
-        let query = Query { bucket: 1, prefix: String::new(), delimiter: String::new(), after: None, limit: 0 };
+        let query = Query { bucket: 1, ..Query::default() };
         let gathering = Gathering::<Named>::new(query, 8);
         assert!(gathering.lacking().is_empty());
         assert_eq!(gathering.finish().items.len(), 0);

@@ -27,7 +27,7 @@ use crate::rows::Rows;
 use crate::version::{UploadId, VersionId};
 
 /// What to list.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Query {
     /// Of this bucket.
     #[n(0)]
@@ -44,6 +44,9 @@ pub struct Query {
     /// The most items of a page.
     #[n(4)]
     pub limit: u32,
+    /// A page ends behind this key though there may be more.
+    #[n(5)]
+    pub upto: Option<String>,
 }
 
 /// How far a list has come.
@@ -158,13 +161,14 @@ impl Query {
         Some(&name[..self.prefix.len() + at + self.delimiter.len()])
     }
 
-    /// The first row to look at in a space where each key has one row, and the end.
+    /// The first row to look at in a space, and the end.
     fn range(&self, space: Space) -> (Vec<u8>, Option<Vec<u8>>) {
         let prefix = of_key(space, self.bucket, &self.prefix);
-        let end = end_of(&prefix);
+        let upto = self.upto.as_ref().map(|upto| behind_rows(of_key(space, self.bucket, upto)));
+        let end = [end_of(&prefix), upto].into_iter().flatten().min();
         let begin = self.after.as_ref().map(|after| match (after.within, self.roll_up(&after.name)) {
             (Within::Item(_) | Within::All, Some(shown)) => behind_prefix(space, self.bucket, shown),
-            (Within::All | Within::Key, _) => behind_row(of_key(space, self.bucket, &after.name)),
+            (Within::All | Within::Key, _) => behind_rows(of_key(space, self.bucket, &after.name)),
             (Within::Item(_), None) => of_key(space, self.bucket, &after.name),
         });
         (begin.unwrap_or_default().max(prefix), end)
@@ -182,10 +186,18 @@ fn behind_row(mut row: Vec<u8>) -> Vec<u8> {
     row
 }
 
+/// The least row that may be behind all those of this key.
+fn behind_rows(mut key: Vec<u8>) -> Vec<u8> {
+    // What is behind its end begins with 0, what a longer key goes on with is more.
+    key.push(1);
+    key
+}
+
 /// A page that is being filled.
-struct Filling<T> {
+struct Filling<'q, T> {
     items: Vec<Item<T>>,
     limit: usize,
+    upto: Option<&'q str>,
     /// There was more than the limit.
     is_cut: bool,
 }
@@ -193,10 +205,10 @@ struct Filling<T> {
 /// Items that there is room for from the beginning: a slot's share of a page.
 const ITEMS: usize = 16;
 
-impl<T: Listed> Filling<T> {
-    fn new(limit: u32) -> Self {
-        let limit = limit as usize;
-        Self { items: Vec::with_capacity(limit.min(ITEMS)), limit, is_cut: false }
+impl<'q, T: Listed> Filling<'q, T> {
+    fn new(query: &'q Query) -> Self {
+        let limit = query.limit as usize;
+        Self { items: Vec::with_capacity(limit.min(ITEMS)), limit, upto: query.upto.as_deref(), is_cut: false }
     }
 
     fn is_full(&self) -> bool {
@@ -213,8 +225,8 @@ impl<T: Listed> Filling<T> {
     }
 
     fn page(self) -> Page<T> {
-        let next = self.items.last().filter(|_| self.is_cut).map(Item::position);
-        Page { items: self.items, next }
+        let cut = self.items.last().filter(|_| self.is_cut).map(Item::position);
+        Page { next: cut.or_else(|| self.upto.map(Position::behind)), items: self.items }
     }
 }
 
@@ -226,7 +238,7 @@ fn fill<T: Listed>(
     (begin, end): (Vec<u8>, Option<Vec<u8>>),
     read: impl Fn(&[u8], &[u8]) -> Result<T, Error>,
 ) -> Result<Page<T>, Error> {
-    let mut page = Filling::new(query.limit);
+    let mut page = Filling::new(query);
     let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_slice()));
     let mut next = Some(begin).filter(|_| query.limit > 0);
     while let Some(begin) = next.take() {

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Listed, Page, Position, Query, Within, fill};
+use super::{Listed, Page, Position, Query, Within, behind_row, fill};
 use crate::encoding::row;
 use crate::index::Error;
 use crate::rows::Rows;
@@ -41,23 +41,15 @@ pub fn uploads(rows: &dyn Rows, query: &Query) -> Result<Page<UploadEntry>, Erro
     fill(rows, query, Space::Upload, range(query), entry)
 }
 
-/// A key has several rows here: behind a key is behind all of them, behind an upload is behind its row.
+/// A key has several rows here.
 fn range(query: &Query) -> (Vec<u8>, Option<Vec<u8>>) {
     let (begin, end) = query.range(Space::Upload);
-    let Some(Position { name, within }) = &query.after else { return (begin, end) };
-    let begin = match within {
-        Within::Item(upload) => {
-            let mut row = of_upload(query.bucket, name, UploadId(upload.0));
-            row.push(0);
-            begin.max(row)
+    match &query.after {
+        Some(Position { name, within: Within::Item(upload) }) => {
+            (begin.max(behind_row(of_upload(query.bucket, name, UploadId(upload.0)))), end)
         }
-        Within::Key | Within::All => {
-            let mut row = layout::behind_key(Space::Upload, query.bucket, name);
-            row.extend([u8::MAX; 17]);
-            begin.max(row)
-        }
-    };
-    (begin, end)
+        _ => (begin, end),
+    }
 }
 
 fn entry(at: &[u8], bytes: &[u8]) -> Result<UploadEntry, Error> {

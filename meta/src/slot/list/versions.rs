@@ -63,7 +63,7 @@ pub fn versions(rows: &dyn Rows, query: &Query) -> Result<Page<VersionEntry>, Er
 }
 
 fn versions_within(rows: &dyn Rows, query: &Query, barren_max: usize) -> Result<Page<VersionEntry>, Error> {
-    let mut page = Filling::new(query.limit);
+    let mut page = Filling::new(query);
     let mut keys = [Keys::new(query, Space::Object), Keys::new(query, Space::Gone)];
     let mut barren = 0;
     if query.limit == 0 {
@@ -268,7 +268,7 @@ mod tests {
         write(&mut slots[1], "a/0", object());
         for (delimiter, expected) in [("/", vec!["a/", "b"]), ("", vec!["a/0", "a/z", "b"])] {
             let (prefix, delimiter) = (String::new(), delimiter.to_owned());
-            let mut query = Query { bucket: 1, prefix, delimiter, after: None, limit: 10 };
+            let mut query = Query { bucket: 1, prefix, delimiter, limit: 10, ..Query::default() };
             let (mut seen, mut pages) = (Vec::new(), 0);
             loop {
                 pages += 1;

@@ -51,7 +51,7 @@ pub async fn versions(books: &Books, pool: &Pool) -> Result<Vec<VersionEntry>, S
         let (mut first, mut missed) = (None, Vec::new());
         for node in 1..=books.replicas as u64 {
             let (prefix, delimiter) = (String::new(), String::new());
-            let query = ListQuery { bucket, prefix, delimiter, after: None, limit: 10_000 };
+            let query = ListQuery { bucket, prefix, delimiter, limit: 10_000, ..ListQuery::default() };
             let ask = Ask::Slot(Query::Versions(query), Freshness::Local);
             let told = match pool.ask(Id(node), slot, ask.encode().into(), millis(2_000)).await {
                 Ok(told) => told,

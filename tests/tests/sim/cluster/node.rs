@@ -365,7 +365,7 @@ async fn list(cluster: &Cluster, bucket: &BucketRecord, limit: u64) -> Result<Ve
     loop {
         let (prefix, delimiter) = (String::new(), String::new());
         let limit = u32::try_from(limit).unwrap_or(1);
-        let query = ListQuery { bucket: bucket.id, prefix, delimiter, after: after.take(), limit };
+        let query = ListQuery { bucket: bucket.id, prefix, delimiter, after: after.take(), limit, upto: None };
         let page = cluster.list_objects(query).await?;
         for item in page.items {
             let Item::Entry(entry) = item else { panic!("there is no delimiter") };
