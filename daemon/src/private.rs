@@ -6,7 +6,7 @@ use cairn_io::block;
 use cairn_io::fs::{self, Dir, Mode};
 
 /// The longest there may be.
-const BYTES_MAX: usize = 4 << 20;
+const BYTES_MAX: usize = 64 << 20;
 
 /// Writes a file of this directory in place of an older one; durable when this returns.
 ///

@@ -9,16 +9,18 @@ use cairn_meta::control::state::{Whole, epoch};
 use cairn_meta::index::Error;
 use cairn_meta::rows::Rows;
 use futures_util::future::try_join_all;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::ask::{Ask, Told};
 use super::hub::{Core, Line};
-use super::{CONTROL, ClusterError, Map};
+use super::{CONTROL, ClusterError, Map, papers};
 
 /// How often a node that has control's rows looks into them.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often another asks.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is written down, if it is another.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
 
 /// Who asks control for a later map: one at a time, for all who want to know.
 #[derive(Default)]
@@ -82,7 +84,7 @@ impl Core {
     }
 
     /// Gives a map to every core.
-    async fn spread(self: &Rc<Self>, whole: Whole) -> Result<(), ClusterError> {
+    pub(super) async fn spread(self: &Rc<Self>, whole: Whole) -> Result<(), ClusterError> {
         let map = Map::new(whole, &self.seal);
         let give = |to| {
             let map = map.clone();
@@ -112,6 +114,28 @@ impl Core {
         };
         let read = self.run(Line::Slot, owner, move |core| async move { core.slots.read(CONTROL, read) }).await?;
         Ok(read??)
+    }
+}
+
+/// Writes the node's maps down for as long as the core lives, for a start at which nobody tells them. Apart from [`follow`]: a disk may hang.
+pub async fn write_down(core: Weak<Core>) {
+    let mut written = 0;
+    loop {
+        time::sleep(WRITE_EVERY).await;
+        let Some(here) = core.upgrade() else { return };
+        let map = here.map.borrow().clone();
+        if map.cluster.is_none() || map.epoch <= written {
+            continue;
+        }
+        let write = async { papers::write_map(&here.paths().await?, &map).await };
+        match write.await {
+            Ok(()) => debug!(epoch = map.epoch, "the map is written down"),
+            Err(error) => {
+                warn!(%error, "the map can't be written down: should nobody tell it at the next start, an older one counts");
+            }
+        }
+        // What failed is tried again with the next.
+        written = map.epoch;
     }
 }
 

@@ -132,10 +132,7 @@ impl Cluster {
         token: Option<Token>,
         command: control::Command,
     ) -> Result<control::Answer, ClusterError> {
-        let envelope = control::Envelope { time: wall_millis(), who: who.to_owned(), token, command };
-        let answer = self.core().command(CONTROL, envelope.encode().into()).await?;
-        self.core().catch_up().await?;
-        control::read_answer(&answer)?.map_err(ClusterError::ControlRefused)
+        self.core().control(who, token, command).await
     }
 
     /// Has the slot of a key obey a command.
@@ -205,6 +202,21 @@ impl Cluster {
 
     fn slot_of(&self, bucket: BucketId, key: &str) -> u32 {
         SlotId::of_key(bucket, key.as_bytes(), self.map().born().slots).0
+    }
+}
+
+impl Core {
+    /// See [`Cluster::control`].
+    async fn control(
+        self: &Rc<Self>,
+        who: &str,
+        token: Option<Token>,
+        command: control::Command,
+    ) -> Result<control::Answer, ClusterError> {
+        let envelope = control::Envelope { time: wall_millis(), who: who.to_owned(), token, command };
+        let answer = self.command(CONTROL, envelope.encode().into()).await?;
+        self.catch_up().await?;
+        control::read_answer(&answer)?.map_err(ClusterError::ControlRefused)
     }
 }
 

@@ -5,13 +5,13 @@
 //! | 1 | core 0 | reads what the node wrote down of itself; of a new node, draws a lane for control and writes that down |
 //! | 2 | control's core | opens control |
 //! | 3 | the node with the least number | control is new: waits until a majority of the nodes answers, tells control who belongs to it, then says what the cluster is and which nodes have slots |
-//! | 4 | core 0 | waits for a map that says so; draws lanes for slots that have none, writes them down |
+//! | 4 | core 0 | waits for a map that says so, or takes the one that it wrote down when nobody tells; draws lanes for slots that have none, writes them down |
 //! | 5 | each core | opens its slots; of a slot's nodes the first in rank tells a new group who belongs to it |
 //!
 //! Every step may be interrupted: it is done again by the next start, and each changes nothing when it was done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use cairn_io::CoreId;
@@ -23,9 +23,9 @@ use cairn_meta::control::state::{Cluster as Born, NodeRecord};
 use cairn_meta::slot::Slot;
 use cairn_placement::NodeId;
 use futures_util::future::{join_all, try_join_all};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::follow::follow;
+use super::follow::{follow, write_down};
 use super::hub::{Core, Hub, Line};
 use super::map::{SLOT_NODES, members};
 use super::papers::{self, Own};
@@ -115,15 +115,16 @@ impl Cluster {
         }
         opened?;
         core.look_whether_held()?;
-        let following = spawn(Class::Foreground, follow(Rc::downgrade(core)));
-        core.tasks.borrow_mut().push(following);
+        core.tasks.borrow_mut().push(spawn(Class::Foreground, follow(Rc::downgrade(core))));
+        if !core.peers.is_alone() {
+            core.tasks.borrow_mut().push(spawn(Class::Maintenance, write_down(Rc::downgrade(core))));
+        }
         Ok(())
     }
 
     async fn lead(&self, options: &Options) -> Result<(), ClusterError> {
         let core = self.core();
-        let status = core.disks.status().await?;
-        let paths: Vec<String> = status.disks.into_iter().filter_map(|disk| disk.path).collect();
+        let paths = core.paths().await?;
         let mut own = known(&paths, options).await?;
         if own.places.is_empty() && members(&core.map.borrow(), &core.peers, CONTROL).contains(&core.me) {
             own.places.insert(CONTROL, Spot::first(core.draw_lane(CONTROL)?));
@@ -134,7 +135,7 @@ impl Cluster {
         if let Some(why) = core.failed_anywhere(CONTROL).await? {
             return Err(ClusterError::Broken(format!("the control group can't be opened: {why}")));
         }
-        self.be_born(options).await?;
+        self.be_born(options, &paths).await?;
         let places = own.places.len();
         for slot in 0..self.map().born().slots {
             let is_member = members(&self.map(), &core.peers, slot).contains(&core.me);
@@ -157,10 +158,13 @@ impl Cluster {
     }
 
     /// Steps 3 and 4: returns when this core's map says what the cluster is.
-    async fn be_born(&self, options: &Options) -> Result<(), ClusterError> {
+    async fn be_born(&self, options: &Options, paths: &[String]) -> Result<(), ClusterError> {
         let core = self.core();
         let is_first = core.peers.nodes().iter().min() == Some(&core.me);
-        if is_first && core.core_of(CONTROL).is_some() {
+        // Alone, it is control.
+        let written = if core.peers.is_alone() { None } else { papers::read_map(paths).await };
+        let mut written = written.filter(|map| map.cluster.is_some_and(|cluster| cluster.id == options.born.id));
+        if written.is_none() && is_first && core.core_of(CONTROL).is_some() {
             self.begin_control().await?;
         }
         let (begun, mut told) = (time::now(), None::<time::Instant>);
@@ -169,10 +173,17 @@ impl Cluster {
                 // Only a restart makes it whole: waiting for others would be in vain.
                 return Err(ClusterError::Broken(format!("the control group has stopped on this node: {why}")));
             }
-            let ready = self.look_for_birth(is_first, options).await;
+            let ready = core.look_for_birth(is_first, options.born).await;
             match ready {
                 Ok(true) => break,
                 Err(error @ (ClusterError::ControlRefused(_) | ClusterError::Broken(_))) => return Err(error),
+                Err(error) if written.is_some() => {
+                    warn!(%error, "nobody tells what the control group knows: going on with what was written down of it");
+                    core.spread(written.take().unwrap_or_default()).await?;
+                    let later = spawn(Class::Foreground, look_later(Rc::downgrade(core), is_first, options.born));
+                    core.tasks.borrow_mut().push(later);
+                    break;
+                }
                 Err(error) if core.peers.is_alone() && begun.elapsed() > options.within => return Err(error),
                 Err(error) if told.is_none_or(|told| told.elapsed() > TELL_AGAIN) => {
                     info!(%error, "waiting for the control group");
@@ -211,32 +222,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether the map says what the cluster is; who began it says so first.
-    async fn look_for_birth(&self, is_first: bool, options: &Options) -> Result<bool, ClusterError> {
-        let core = self.core();
-        core.catch_up().await?;
-        if is_first {
-            if self.map().cluster.is_none() {
-                self.control("cairn", None, Command::Birth(options.born)).await?;
-            }
-            for peer in &core.peers.list {
-                let known = self.map().nodes.iter().find(|node| node.id == peer.node.0).cloned();
-                if known.as_ref().is_none_or(|known| known.address != peer.address) {
-                    let (id, address) = (peer.node.0, peer.address.clone());
-                    let record = NodeRecord { id, address, ..known.unwrap_or_default() };
-                    self.control("cairn", None, Command::PutNode(record)).await?;
-                }
-            }
-            if self.map().slot_nodes().is_empty() {
-                let numbers: Vec<String> = core.peers.nodes().iter().map(|node| node.0.to_string()).collect();
-                let value = Some(numbers.join(","));
-                let setting = PutSetting { name: SLOT_NODES.to_owned(), value, expected: None };
-                self.control("cairn", None, Command::PutSetting(setting)).await?;
-            }
-        }
-        Ok(self.map().cluster.is_some() && !self.map().slot_nodes().is_empty())
-    }
-
     /// Waits until every group that is here has a leader; one that has none is told about by the node's status.
     async fn await_leaders(&self, within: Duration) {
         let begun = time::now();
@@ -263,6 +248,18 @@ impl Cluster {
     }
 }
 
+/// Does what a node does at its start when control can be asked, once it can.
+async fn look_later(core: Weak<Core>, is_first: bool, born: Born) {
+    while let Some(here) = core.upgrade() {
+        match here.look_for_birth(is_first, born).await {
+            Ok(_) => return,
+            Err(error) => debug!(%error, "the control group isn't to be had yet"),
+        }
+        drop(here);
+        time::sleep(ASK_AGAIN).await;
+    }
+}
+
 /// What the node wrote down of itself, if that is of this cluster; nothing for a new node.
 async fn known(paths: &[String], options: &Options) -> Result<Own, ClusterError> {
     let Options { node, born, .. } = options;
@@ -283,6 +280,37 @@ async fn known(paths: &[String], options: &Options) -> Result<Own, ClusterError>
 }
 
 impl Core {
+    /// Whether the map says what the cluster is; who began it says so first.
+    async fn look_for_birth(self: &Rc<Self>, is_first: bool, born: Born) -> Result<bool, ClusterError> {
+        let map = || self.map.borrow().clone();
+        self.catch_up().await?;
+        if is_first {
+            if map().cluster.is_none() {
+                self.control("cairn", None, Command::Birth(born)).await?;
+            }
+            for peer in &self.peers.list {
+                let known = map().nodes.iter().find(|node| node.id == peer.node.0).cloned();
+                if known.as_ref().is_none_or(|known| known.address != peer.address) {
+                    let (id, address) = (peer.node.0, peer.address.clone());
+                    let record = NodeRecord { id, address, ..known.unwrap_or_default() };
+                    self.control("cairn", None, Command::PutNode(record)).await?;
+                }
+            }
+            if map().slot_nodes().is_empty() {
+                let numbers: Vec<String> = self.peers.nodes().iter().map(|node| node.0.to_string()).collect();
+                let value = Some(numbers.join(","));
+                let setting = PutSetting { name: SLOT_NODES.to_owned(), value, expected: None };
+                self.control("cairn", None, Command::PutSetting(setting)).await?;
+            }
+        }
+        Ok(map().cluster.is_some() && !map().slot_nodes().is_empty())
+    }
+
+    /// Where the node's disks are.
+    pub(super) async fn paths(&self) -> Result<Vec<String>, ClusterError> {
+        Ok(self.disks.status().await?.disks.into_iter().filter_map(|disk| disk.path).collect())
+    }
+
     fn draw_lane(&self, slot: u32) -> Result<u32, ClusterError> {
         let lane = self.disks.lane_for(&name_of(slot));
         lane.ok_or_else(|| {

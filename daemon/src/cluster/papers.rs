@@ -4,8 +4,10 @@
 //! | --- | --- | --- |
 //! | `cluster-secret` | the cluster's name, and the secret that seals others | every node of the cluster: it is copied by people |
 //! | `slots` | the node's number, and which slot lives in which lane | nobody else |
+//! | `map` | what control said last, when this was written | every node of the cluster, or an older one |
 //!
-//! Both may be read by their owner only, are whole or not there, and are written on every disk that lacks them at each start. Of `slots`
+//! All may be read by their owner only, and are whole or not there. The first two are written on every disk that lacks them at each start; `map` may be missing,
+//! old or damaged: who starts while nobody tells what control knows goes on with the latest that a disk has. Of `slots`
 //! that differ, because the node died between two disks or one was away, what counts is decided for each slot: the place that it was
 //! moved to last. When a slot moves, the disk that it leaves is told first: whoever sees the copy left there sees that it doesn't count.
 
@@ -14,8 +16,9 @@ use std::io;
 
 use cairn_io::fs::Dir;
 use cairn_io::rng;
-use cairn_meta::control::state::ClusterId;
+use cairn_meta::control::state::{ClusterId, Whole};
 use cairn_placement::NodeId;
+use tracing::warn;
 
 use super::routes::{Places, Spot};
 use super::{ClusterError, Seal};
@@ -24,9 +27,11 @@ use crate::private;
 /// The name of the file that nodes of a cluster have in common.
 pub const SECRET: &str = "cluster-secret";
 const SLOTS: &str = "slots";
+const MAP: &str = "map";
 
 const SECRET_HEAD: &str = "cairn cluster secret 1";
 const SLOTS_HEAD: &str = "cairn slots 1";
+const MAP_HEAD: &str = "cairn map 1";
 
 /// What the nodes of a cluster have in common.
 #[derive(Clone, PartialEq, Eq)]
@@ -103,17 +108,11 @@ impl Own {
                 moves => writeln!(text, "slot {slot} lane {lane} moved {moves}"),
             };
         }
-        let check = blake3::hash(text.as_bytes()).to_hex();
-        let _ = writeln!(text, "check {check}");
-        text
+        with_check(text)
     }
 
     fn decode(text: &str) -> Option<Self> {
-        let (before, check) = text.trim_end().rsplit_once("check ")?;
-        if blake3::hash(before.as_bytes()).to_hex().as_str() != check {
-            return None;
-        }
-        let mut lines = before.lines();
+        let mut lines = checked(text)?.lines();
         lines.next().filter(|head| *head == SLOTS_HEAD)?;
         let cluster = ClusterId(u128::from_str_radix(lines.next()?.strip_prefix("cluster ")?, 16).ok()?);
         let node = NodeId(lines.next()?.strip_prefix("node ")?.parse().ok()?);
@@ -124,6 +123,29 @@ impl Own {
         };
         Some(Self { cluster, node, places: lines.map(place).collect::<Option<Places>>()? })
     }
+}
+
+/// Ends a text with the hash of what is before.
+fn with_check(mut text: String) -> String {
+    let check = blake3::hash(text.as_bytes()).to_hex();
+    let _ = writeln!(text, "check {check}");
+    text
+}
+
+/// What is before, if it is what was written.
+fn checked(text: &str) -> Option<&str> {
+    let (before, check) = text.trim_end().rsplit_once("check ")?;
+    (blake3::hash(before.as_bytes()).to_hex().as_str() == check).then_some(before)
+}
+
+fn encode_map(whole: &Whole) -> String {
+    with_check(format!("{MAP_HEAD}\n{}\n", base64_simd::STANDARD.encode_to_string(whole.encode())))
+}
+
+fn decode_map(text: &str) -> Option<Whole> {
+    let (head, bytes) = checked(text)?.trim_end().split_once('\n')?;
+    let bytes = base64_simd::STANDARD.decode_to_vec(bytes).ok().filter(|_| head == MAP_HEAD)?;
+    Whole::decode(&bytes).ok()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -218,6 +240,28 @@ pub async fn write_own(disks: &[String], own: &Own) -> Result<(), ClusterError> 
     write_all(lack, SLOTS, &own.encode()).await
 }
 
+/// The latest of the maps on these disks. One that can't be read is passed over: it is only a memory.
+pub async fn read_map(disks: &[String]) -> Option<Whole> {
+    let mut found = Vec::new();
+    for disk in disks {
+        match private::read(disk, MAP).await.map(|text| text.map(|text| decode_map(&text))) {
+            Ok(Some(Some(whole))) => found.push(whole),
+            Ok(Some(None)) => warn!(disk, "its file `{MAP}` is damaged, or of a newer version"),
+            Ok(None) => {}
+            Err(error) => warn!(disk, %error, "its file `{MAP}` can't be read"),
+        }
+    }
+    found.into_iter().max_by_key(|whole| whole.epoch)
+}
+
+/// Writes a map onto these disks; durable when this returns.
+///
+/// # Errors
+/// If one can't be written.
+pub async fn write_map(disks: &[String], whole: &Whole) -> Result<(), ClusterError> {
+    write_all(disks.iter(), MAP, &encode_map(whole)).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +275,11 @@ mod tests {
         assert_eq!(Own::decode(&text), Some(own));
         assert_eq!(Own::decode(&text.replace("slot 0 lane 1", "slot 0 lane 2")), None);
         assert_eq!(Own::decode(&text[..text.len() / 2]), None);
+        let whole = Whole { epoch: 7, settings: vec![("a".to_owned(), <_>::default())], ..Whole::default() };
+        let text = encode_map(&whole);
+        assert_eq!(decode_map(&text), Some(whole));
+        assert_eq!(decode_map(&text.replacen('A', "B", 1)), None);
+        assert_eq!(decode_map(&text[..text.len() - 9]), None);
         let secret = Secret { cluster: ClusterId(u128::MAX), secret: [0xA5; Seal::BYTES] };
         assert_eq!(Secret::decode(&secret.encode()), Some(secret.clone()));
         assert_eq!(Secret::decode(&secret.encode().replace("a5a5", "a5a")), None);
