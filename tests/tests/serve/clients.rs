@@ -18,7 +18,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
-use crate::cluster::Trio;
+use crate::cluster::Cluster;
 
 /// An access key: its two halves.
 type Key = (String, String);
@@ -183,11 +183,11 @@ async fn insist(at: SocketAddr, key: &Key) -> Stranger {
 
 #[test]
 fn a_stranger_uses_any_of_three_nodes_by_rpc() {
-    let mut trio = Trio::start();
-    trio.nodes[0].as_ref().expect("it runs").until_status("it is ready", |status| status["state"] == "ready");
-    let made: Value = serde_json::from_slice(&trio.key(0, &["create", "ann", "--json"]).stdout).expect("JSON");
+    let mut cluster = Cluster::start(3);
+    cluster.nodes[0].as_ref().expect("it runs").until_status("it is ready", |status| status["state"] == "ready");
+    let made: Value = serde_json::from_slice(&cluster.key(0, &["create", "ann", "--json"]).stdout).expect("JSON");
     let half = |name: &str| made[name].as_str().expect("a text").to_owned();
-    let (key, peers): (Key, _) = ((half("access"), half("secret")), trio.peers.clone());
+    let (key, peers): (Key, _) = ((half("access"), half("secret")), cluster.peers.clone());
     let (who, at) = (key.clone(), peers.clone());
     let bucket = with(move || async move {
         assert_eq!(Stranger::hello(at[0], None).await.map(drop), denied(), "without a proof");
@@ -219,7 +219,7 @@ fn a_stranger_uses_any_of_three_nodes_by_rpc() {
     });
     // Of three nodes one is left: nobody leads, and the deadline says so.
     for node in [1, 2] {
-        trio.nodes[node].take().expect("it runs").kill();
+        cluster.nodes[node].take().expect("it runs").kill();
     }
     with(move || async move {
         let node = insist(peers[0], &key).await;
@@ -231,5 +231,5 @@ fn a_stranger_uses_any_of_three_nodes_by_rpc() {
         }
         assert_eq!(late, Err(("DeadlinePassed".to_owned(), "try elsewhere".to_owned())));
     });
-    trio.nodes[0].take().expect("it runs").kill();
+    cluster.nodes[0].take().expect("it runs").kill();
 }
