@@ -19,7 +19,7 @@ use super::{CONTROL, ClusterError, Map, papers};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often another asks.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is written down, if it is another.
+/// How often the map is written down, if it is another.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
 /// Who asks control for a later map: one at a time, for all who want to know.

@@ -180,8 +180,10 @@ impl Cluster {
                 Err(error) if written.is_some() => {
                     warn!(%error, "nobody tells what the control group knows: going on with what was written down of it");
                     core.spread(written.take().unwrap_or_default()).await?;
-                    let later = spawn(Class::Foreground, look_later(Rc::downgrade(core), is_first, options.born));
-                    core.tasks.borrow_mut().push(later);
+                    if is_first {
+                        let later = spawn(Class::Foreground, tell_later(Rc::downgrade(core), options.born));
+                        core.tasks.borrow_mut().push(later);
+                    }
                     break;
                 }
                 Err(error) if core.peers.is_alone() && begun.elapsed() > options.within => return Err(error),
@@ -248,10 +250,10 @@ impl Cluster {
     }
 }
 
-/// Does what a node does at its start when control can be asked, once it can.
-async fn look_later(core: Weak<Core>, is_first: bool, born: Born) {
+/// Tells control what the first node tells it at its start, once somebody listens.
+async fn tell_later(core: Weak<Core>, born: Born) {
     while let Some(here) = core.upgrade() {
-        match here.look_for_birth(is_first, born).await {
+        match here.look_for_birth(true, born).await {
             Ok(_) => return,
             Err(error) => debug!(%error, "the control group isn't to be had yet"),
         }

@@ -15,7 +15,6 @@ use capnp_rpc::RpcSystem;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::twoparty::VatNetwork;
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::Value;
 use sha2::Sha256;
 
 use crate::cluster::Cluster;
@@ -185,7 +184,7 @@ async fn insist(at: SocketAddr, key: &Key) -> Stranger {
 fn a_stranger_uses_any_of_three_nodes_by_rpc() {
     let mut cluster = Cluster::start(3);
     cluster.nodes[0].as_ref().expect("it runs").until_status("it is ready", |status| status["state"] == "ready");
-    let made: Value = serde_json::from_slice(&cluster.key(0, &["create", "ann", "--json"]).stdout).expect("JSON");
+    let made = cluster.make_key();
     let half = |name: &str| made[name].as_str().expect("a text").to_owned();
     let (key, peers): (Key, _) = ((half("access"), half("secret")), cluster.peers.clone());
     let (who, at) = (key.clone(), peers.clone());

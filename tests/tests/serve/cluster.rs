@@ -83,6 +83,25 @@ impl Cluster {
         )
     }
 
+    /// Begins a node that nobody tells what control knows, and waits until it is ready all the same.
+    fn begin_untold(&mut self, node: usize) {
+        let begun = self.begin(node);
+        let begun = self.nodes[node].insert(begun);
+        begun.until("going on with what was written down");
+        begun.until("the node is ready");
+    }
+
+    /// An access key.
+    pub fn make_key(&self) -> Value {
+        let made = self.key(0, &["create", "ann", "--json"]);
+        serde_json::from_slice(&made.stdout).expect("JSON")
+    }
+
+    /// Somebody who asks this node.
+    fn client(&self, node: usize, key: &Value) -> Client {
+        Client::new(address(self.nodes[node].as_ref().expect("it runs")), key)
+    }
+
     /// `cairn key`, of a node that runs.
     pub fn key(&self, node: usize, more: &[&str]) -> Output {
         let (at, data) = (self.nodes[node].as_ref().expect("it runs").addr.to_string(), self.disks[node].data());
@@ -275,9 +294,8 @@ fn settled(client: &mut Client, method: &str, target: &str, body: &[u8]) -> Repl
 #[test]
 fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
     let mut cluster = Cluster::start(3);
-    let made = cluster.key(0, &["create", "ann", "--json"]);
-    let key: Value = serde_json::from_slice(&made.stdout).expect("JSON");
-    let mut client = Client::new(address(cluster.nodes[2].as_ref().expect("it runs")), &key);
+    let key = cluster.make_key();
+    let mut client = cluster.client(2, &key);
     settled(&mut client, "PUT", "/photos", b"").good();
     let versioning = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
     settled(&mut client, "PUT", "/photos?versioning", versioning).good();
@@ -326,11 +344,8 @@ fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
     assert_eq!(node.until_status("it says so", |it| it["cluster"]["provisional"] == 3)["cluster"]["provisional"], 3);
     // It doesn't hang on memory: nor does who its buckets and users are, though nobody tells it now.
     node.kill();
-    cluster.nodes[2] = Some(cluster.begin(2));
-    let node = cluster.nodes[2].as_mut().expect("it runs");
-    node.until("going on with what was written down");
-    node.until("the node is ready");
-    let mut client = Client::new(address(node), &key);
+    cluster.begin_untold(2);
+    let mut client = cluster.client(2, &key);
     let put = settled(&mut client, "PUT", "/photos/restarted", b"alone").good();
     assert_eq!(put.header("x-cairn-state"), "provisional");
     assert_eq!(client.ask("GET", "/strict/kept", &[], b"").status, 503);
@@ -343,7 +358,7 @@ fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
     cluster.nodes.iter_mut().flatten().for_each(|node| drop(node.until("the node is ready")));
     let back = cluster.nodes[2].as_ref().expect("it runs");
     back.until_status("its slots have them", |status| status["cluster"]["provisional"] == 0);
-    let mut other = Client::new(address(cluster.nodes[0].as_ref().expect("it runs")), &key);
+    let mut other = cluster.client(0, &key);
     let got = settled(&mut other, "GET", "/photos/changed", b"").good();
     assert_eq!((got.text().as_str(), got.header("x-cairn-state")), ("alone again", "confirmed"));
     assert_eq!(settled(&mut other, "GET", "/photos/deleted", b"").status, 404);
@@ -358,20 +373,16 @@ fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
 #[test]
 fn slots_serve_though_controls_nodes_are_away() {
     let mut cluster = Cluster::start(5);
-    let made = cluster.key(0, &["create", "ann", "--json"]);
-    let key: Value = serde_json::from_slice(&made.stdout).expect("JSON");
-    let mut client = Client::new(address(cluster.nodes[3].as_ref().expect("it runs")), &key);
+    let key = cluster.make_key();
+    let mut client = cluster.client(3, &key);
     settled(&mut client, "PUT", "/photos", b"").good();
     cluster.until_written(3);
     // Control is on the first three.
     for node in [0, 1, 3] {
         cluster.nodes[node].take().expect("it runs").kill();
     }
-    cluster.nodes[3] = Some(cluster.begin(3));
-    let node = cluster.nodes[3].as_mut().expect("it runs");
-    node.until("going on with what was written down");
-    node.until("the node is ready");
-    let mut client = Client::new(address(node), &key);
+    cluster.begin_untold(3);
+    let mut client = cluster.client(3, &key);
     let mut confirmed = 0;
     for number in 0..16 {
         let target = format!("/photos/{number}");
