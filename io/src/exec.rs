@@ -69,10 +69,7 @@ impl Exec {
         let mut live = self.live.borrow_mut();
         let entry = live.vacant_entry();
         let guard = LiveGuard { live: self.live.clone(), key: entry.key() };
-        let contained = async move {
-            let _guard = guard;
-            Contained(ManuallyDrop::new(future)).await
-        };
+        let contained = Contained { future: ManuallyDrop::new(future), _guard: guard };
         let shared = self.shared.clone();
         let schedule = move |runnable| shared.schedule(class, runnable);
         let (runnable, task): (Runnable, Task<_>) = async_task::spawn_local(contained, schedule);
@@ -181,15 +178,19 @@ impl Drop for LiveGuard {
     }
 }
 
-/// A future whose panics, while it is polled or dropped, go no further.
-struct Contained<F>(ManuallyDrop<F>);
+/// A task's future: its panics, while it is polled or dropped, go no further. By hand: an async block would have room for the
+/// future twice, where it is taken from and where it is polled.
+struct Contained<F> {
+    future: ManuallyDrop<F>,
+    _guard: LiveGuard,
+}
 
 impl<F: Future> Future for Contained<F> {
     type Output = Result<F::Output, JoinError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // SAFETY: the future is never moved out of its pinned owner; it is dropped in place.
-        let future = unsafe { self.map_unchecked_mut(|this| &mut *this.0) };
+        let future = unsafe { self.map_unchecked_mut(|this| &mut *this.future) };
         match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(JoinError::from_panic(&*panic))),
@@ -200,7 +201,7 @@ impl<F: Future> Future for Contained<F> {
 impl<F> Drop for Contained<F> {
     fn drop(&mut self) {
         // SAFETY: dropped here and nowhere else.
-        let drop_future = || unsafe { ManuallyDrop::drop(&mut self.0) };
+        let drop_future = || unsafe { ManuallyDrop::drop(&mut self.future) };
         // The panic was reported by the panic hook; there is nobody else to tell.
         let _ = catch_unwind(AssertUnwindSafe(drop_future));
     }

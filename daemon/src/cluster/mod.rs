@@ -172,7 +172,7 @@ impl Cluster {
     /// What a slot says no with, as an error. Who tries again has the map that the slot knows of.
     async fn refused(&self, refused: Refusal) -> Result<ClusterError, ClusterError> {
         if matches!(refused, Refusal::StaleBucket { .. }) {
-            self.core().catch_up().await?;
+            self.catch_up().await?;
         }
         Ok(ClusterError::Refused(refused))
     }

@@ -23,8 +23,9 @@ impl Slot {
             Question::PreVote(candidacy) => Ok(self.would_vote(candidacy)),
             Question::Transfer(transfer) => Ok(self.take_transfer(transfer)),
             Question::Rest(claim) => Ok(self.take_claim(claim)),
-            Question::Snapshot(part) => Ok(self.stage(part).await),
-            Question::Install(end) => self.install(end).await,
+            // Boxed: every answer would have room for these.
+            Question::Snapshot(part) => Ok(Box::pin(self.stage(part)).await),
+            Question::Install(end) => Box::pin(self.install(end)).await,
         };
         answered.unwrap_or_else(|error| {
             self.fail(&error);

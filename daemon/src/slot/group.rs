@@ -152,14 +152,14 @@ impl Slot {
     }
 
     /// Does something beside what is going on, until it is done or the group ends.
-    pub fn run<F: Future<Output = ()> + 'static>(&self, task: impl FnOnce(Rc<Self>) -> F) {
+    pub fn run<F: Future<Output = ()> + 'static>(&self, task: impl FnOnce(Rc<Self>) -> F + 'static) {
         let Some(this) = self.this.upgrade() else { return };
-        let task = task(this.clone());
         spawn(Class::Foreground, async move {
             if this.is_over() {
                 return;
             }
-            select(pin!(task), pin!(this.has_ended.rung())).await;
+            // Begun here and not before: what an async block takes in and then pins has its room twice.
+            select(pin!(task(this.clone())), pin!(this.has_ended.rung())).await;
         })
         .detach();
     }

@@ -131,7 +131,7 @@ impl Slot {
             (vote, peer.next, peer.is_sought)
         };
         if next < self.log.begins() {
-            return self.bring_snapshot(vote, node).await;
+            return Box::pin(self.bring_snapshot(vote, node)).await;
         }
         let Ok(before) = next.checked_sub(1).map(|index| self.log.at(index)).transpose() else { return false };
         // Until it is known how much they have, nothing is sent in vain.

@@ -273,7 +273,8 @@ impl SlotLog {
             }
             waits
         };
-        until_room(waits, attempt).await.map_err(io_error)
+        // Boxed: what goes on without waiting has no room for it.
+        Box::pin(until_room(waits, attempt)).await.map_err(io_error)
     }
 
     /// Writes what isn't an entry; durable when this returns.
@@ -374,7 +375,7 @@ impl SlotLog {
             }
             let entry = match self.recent(index) {
                 Some(entry) => entry,
-                None => match self.read_one(index).await? {
+                None => match Box::pin(self.read_one(index)).await? {
                     Some(entry) => entry,
                     // Given up or cut off meanwhile.
                     None => break,

@@ -77,10 +77,11 @@ impl Source {
                 }
                 Ok(Begun::Whole(Bytes::from(bytes).slice(range)))
             }
-            Payload::Chunks(chunks) => self.start(Plan::new(pieces(&chunks, &span)), permit).await,
+            // Boxed: objects whose bytes are in the version have no need of that room.
+            Payload::Chunks(chunks) => Box::pin(self.start(Plan::new(pieces(&chunks, &span)), permit)).await,
             Payload::Parts(upload) => {
                 let parts = parts_of(&content.parts, &span);
-                self.start(Plan { pieces: VecDeque::new(), parts, upload: Some(upload) }, permit).await
+                Box::pin(self.start(Plan { pieces: VecDeque::new(), parts, upload: Some(upload) }, permit)).await
             }
         }
     }
