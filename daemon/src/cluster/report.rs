@@ -13,7 +13,7 @@ pub struct Groups {
     pub led: u64,
     /// Led by another node.
     pub followed: u64,
-    /// Of those that are here, without a leader that is known.
+    /// Of those that are here, without a leader that was heard lately.
     pub leaderless: u64,
     /// In which nothing happens: they cost next to nothing.
     pub resting: u64,
@@ -63,14 +63,16 @@ impl Core {
             };
             groups.lag += status.lag;
             groups.resting += u64::from(status.is_resting && status.stopped.is_none());
-            match (status.stopped, status.is_leader, status.leader) {
-                (Some(why), ..) => groups.stopped.push((slot, why)),
-                (None, true, _) => groups.led += 1,
-                (None, false, Some(_)) => groups.followed += 1,
-                (None, false, None) => groups.leaderless += 1,
+            let is_led = self.slots.is_led(slot).unwrap_or(false);
+            let leader = status.leader.filter(|_| is_led);
+            match (status.stopped, leader) {
+                (Some(why), _) => groups.stopped.push((slot, why)),
+                (None, Some(_)) if status.is_leader => groups.led += 1,
+                (None, Some(_)) => groups.followed += 1,
+                (None, None) => groups.leaderless += 1,
             }
             if slot == CONTROL {
-                groups.control_leader = status.leader;
+                groups.control_leader = leader;
             }
         }
         groups

@@ -233,20 +233,23 @@ impl Slot {
 
     /// Whether the leader is there, as far as this node knows: it votes for nobody else then.
     pub fn knows_a_leader(&self) -> bool {
-        let lease = self.options.election.1;
-        let raft = self.raft.borrow();
-        if raft.lead().is_none() {
-            return self.rest.has_heard_within(lease);
-        }
-        let is_heard = raft.quorum_acked(time::now()).is_some_and(|acked| acked.elapsed() < lease);
-        drop(raft);
         // One that rests makes itself heard at once.
-        if self.rest.is_resting() {
+        if self.leading().is_some() && self.rest.is_resting() {
             self.wake();
             self.beat_all();
             return true;
         }
-        is_heard
+        self.has_heard_lately()
+    }
+
+    /// Whether this node has heard the leader lately, or, if it leads, a majority has heard it.
+    pub fn has_heard_lately(&self) -> bool {
+        let lease = self.options.election.1;
+        let (raft, now) = (self.raft.borrow(), time::now());
+        match raft.lead() {
+            None => self.rest.has_heard_within(lease),
+            Some(_) => raft.quorum_acked(now).is_some_and(|acked| now.since(acked) < lease),
+        }
     }
 }
 

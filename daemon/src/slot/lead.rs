@@ -42,19 +42,12 @@ impl Slot {
     fn is_sure(&self) -> Result<bool, SlotError> {
         self.check()?;
         let raft = self.raft.borrow();
-        let now = time::now();
         match raft.lead() {
-            Some(lead) if lead.hands_over.is_some_and(|until| now < until) => {
+            Some(lead) if lead.hands_over.is_some_and(|until| time::now() < until) => {
                 Err(SlotError::NotLeader { leader: None })
             }
-            Some(_) => {
-                let acked = raft.quorum_acked(now);
-                Ok(acked.is_some_and(|acked| now.since(acked) < self.options.election.1))
-            }
-            None => {
-                drop(raft);
-                Err(self.not_leader())
-            }
+            Some(_) => Ok(self.has_heard_lately()),
+            None => Err(self.not_leader()),
         }
     }
 

@@ -427,6 +427,14 @@ impl Slots {
         })
     }
 
+    /// Whether this node has heard a group's leader lately, or, if it leads, a majority has heard it. Else nobody may lead any more.
+    ///
+    /// # Errors
+    /// If there is no such slot here.
+    pub fn is_led(&self, slot: u32) -> Result<bool, SlotError> {
+        Ok(self.slot(slot)?.has_heard_lately())
+    }
+
     /// Why a group has stopped here, if it has.
     ///
     /// # Errors

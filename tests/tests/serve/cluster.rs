@@ -342,6 +342,8 @@ fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
     }
     let node = cluster.nodes[2].take().expect("it runs");
     assert_eq!(node.until_status("it says so", |it| it["cluster"]["provisional"] == 3)["cluster"]["provisional"], 3);
+    // What it led it leads no more, as far as anybody could tell.
+    node.until_status("nobody leads", |it| it["cluster"]["led"] == 0 && it["cluster"]["followed"] == 0);
     // It doesn't hang on memory: nor does who its buckets and users are, though nobody tells it now.
     node.kill();
     cluster.begin_untold(2);
