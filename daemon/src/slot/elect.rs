@@ -33,7 +33,7 @@ impl Slot {
         }
         if !self.rest.is_resting() {
             self.beat_due(self.options.heartbeat);
-            self.tell_all();
+            self.tell_all(self.options.heartbeat / 4);
         }
     }
 

@@ -76,10 +76,10 @@ impl Slot {
         self.send_to(|peer| peer.next < end);
     }
 
-    /// The same, and tells those that don't know how far the log is committed.
-    pub fn tell_all(&self) {
-        let (end, committed) = (self.log.end(), self.raft.borrow().committed);
-        self.send_to(|peer| peer.next < end || peer.told < committed);
+    /// The same, and tells those that don't know how far the log is committed, if no entry has come along for so long to say it.
+    pub fn tell_all(&self, after: Duration) {
+        let (end, committed, now) = (self.log.end(), self.raft.borrow().committed, time::now());
+        self.send_to(|peer| peer.next < end || peer.told < committed && !peer.has_heard_within(after, now));
     }
 
     fn send_to(&self, is_meant: impl Fn(&Peer) -> bool) {
@@ -219,16 +219,19 @@ impl Slot {
         nodes.into_iter().for_each(|node| self.beat(node));
     }
 
-    /// Tells those that haven't heard of the leader for so long.
+    /// Tells those that haven't heard of the leader for so long, by an entry or else.
     pub fn beat_due(&self, every: Duration) {
         let now = time::now();
         let raft = self.raft.borrow();
-        let due = |beat: Option<Instant>| beat.is_none_or(|beat| now.since(beat) >= every);
+        let is_due = |peer: &Peer| {
+            let is_told = peer.beat.is_some_and(|beat| now.since(beat) < every);
+            peer.beating == Beating::No && !is_told && !peer.has_heard_within(every, now)
+        };
         let nodes: Vec<u64> = raft
             .lead()
             .iter()
             .flat_map(|lead| lead.peers.iter())
-            .filter(|(_, peer)| peer.beating == Beating::No && due(peer.beat))
+            .filter(|(_, peer)| is_due(peer))
             .map(|(node, _)| *node)
             .collect();
         drop(raft);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_io::time::Instant;
+use cairn_io::time::{Duration, Instant};
 
 use super::types::{At, Members, Membership, Vote};
 
@@ -87,6 +87,13 @@ pub enum Beating {
     Once,
     /// And is to be said again at once.
     Twice,
+}
+
+impl Peer {
+    /// Whether it has answered something that was sent within this time.
+    pub fn has_heard_within(&self, time: Duration, now: Instant) -> bool {
+        self.acked.is_some_and(|acked| now.since(acked) < time)
+    }
 }
 
 impl Raft {
