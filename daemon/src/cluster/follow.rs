@@ -119,7 +119,7 @@ impl Core {
 
 /// Writes the node's maps down for as long as the core lives, for a start at which nobody tells them. Apart from [`follow`]: a disk may hang.
 pub async fn write_down(core: Weak<Core>) {
-    let mut written = 0;
+    let (mut written, mut warned) = (0, 0);
     loop {
         time::sleep(WRITE_EVERY).await;
         let Some(here) = core.upgrade() else { return };
@@ -129,13 +129,16 @@ pub async fn write_down(core: Weak<Core>) {
         }
         let write = async { papers::write_map(&here.paths().await?, &map).await };
         match write.await {
-            Ok(()) => debug!(epoch = map.epoch, "the map is written down"),
-            Err(error) => {
-                warn!(%error, "the map can't be written down: should nobody tell it at the next start, an older one counts");
+            Ok(()) => {
+                debug!(epoch = map.epoch, "the map is written down");
+                written = map.epoch;
             }
+            Err(error) if map.epoch > warned => {
+                warn!(%error, "the map can't be written down: should nobody tell it at the next start, an older one counts");
+                warned = map.epoch;
+            }
+            Err(_) => {}
         }
-        // What failed is tried again with the next.
-        written = map.epoch;
     }
 }
 

@@ -175,12 +175,15 @@ async fn read_all<T>(
 }
 
 async fn write_all(disks: impl Iterator<Item = &String>, name: &str, text: &str) -> Result<(), ClusterError> {
+    let mut wrong = None;
     for disk in disks {
         let write = async { private::write(&Dir::open(disk).await?, name, text).await };
-        let broken = |error: io::Error| ClusterError::Broken(format!("{disk}/{name} can't be written: {error}"));
-        write.await.map_err(broken)?;
+        if let Err(error) = write.await {
+            // What one disk refuses, others have all the same.
+            wrong.get_or_insert(ClusterError::Broken(format!("{disk}/{name} can't be written: {error}")));
+        }
     }
-    Ok(())
+    wrong.map_or(Ok(()), Err)
 }
 
 /// The secret on these disks.

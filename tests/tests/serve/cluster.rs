@@ -379,6 +379,13 @@ fn slots_serve_though_controls_nodes_are_away() {
     let mut client = cluster.client(3, &key);
     settled(&mut client, "PUT", "/photos", b"").good();
     cluster.until_written(3);
+    // What can't be written is written as soon as it can.
+    let map = cluster.disks[3].path(0).join("map");
+    std::fs::remove_file(&map).and_then(|()| std::fs::create_dir(&map)).expect("it is there");
+    settled(&mut client, "PUT", "/more", b"").good();
+    cluster.nodes[3].as_mut().expect("it runs").until("the map can't be written down");
+    std::fs::remove_dir(&map).expect("it is empty");
+    cluster.until_written(3);
     // Control is on the first three.
     for node in [0, 1, 3] {
         cluster.nodes[node].take().expect("it runs").kill();
