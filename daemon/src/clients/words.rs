@@ -108,7 +108,7 @@ pub fn checksums(content: &wire::Content, bytes: &[u8]) -> Answer<Vec<meta::Chec
 }
 
 /// What became of a commit, whose version would have been named so had its name been free.
-pub fn committed(Commit { committed: done, state }: &Commit, proposed: meta::VersionId) -> wire::Committed {
+pub fn committed(Commit { committed: done, state, .. }: &Commit, proposed: meta::VersionId) -> wire::Committed {
     let effect = match (done.id, done.row) {
         (None, _) | (_, Row::I1 | Row::I2) => wire::Effect::Nothing,
         (_, Row::D2 | Row::I4) => wire::Effect::Branch,

@@ -138,6 +138,11 @@ pub const SLOT_NODES: &str = "slots.nodes";
 /// Nodes that have a slot, if there are as many.
 const COPIES: usize = 3;
 
+/// How many nodes have each slot.
+pub fn slot_copies(map: &Map) -> usize {
+    map.slot_nodes().len().clamp(1, COPIES)
+}
+
 /// The nodes that have a slot, the one that ranks first at the head; of control, the first few of the static list.
 pub fn members(map: &Map, peers: &Peers, slot: u32) -> Vec<NodeId> {
     let mut nodes = map.slot_nodes();

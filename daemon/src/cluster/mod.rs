@@ -50,7 +50,7 @@ pub use keys::{ADMIN, NewKey};
 pub use map::{AccessKey, Bucket, Map};
 pub use open::Options;
 pub use peers::{Calls, Missed, PeerAddress, Peers};
-pub use provisional::{Commit, Reconcile, ReconcileMessage, Reconciled, Seen};
+pub use provisional::{Commit, Copies, Reconcile, ReconcileMessage, Reconciled, Seen};
 pub use relocate::{Relocate, RelocateMessage, Relocated, relocate_stopped};
 pub use report::Groups;
 pub use seal::Seal;

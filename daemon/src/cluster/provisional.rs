@@ -38,6 +38,7 @@ use futures_util::lock::Mutex;
 
 use super::ask::{Ask, Told};
 use super::hub::{Core, Line};
+use super::map::slot_copies;
 use super::routes::name_of;
 use super::{Cluster, ClusterError, Freshness, wall_millis};
 use crate::actor::{Actor, Context, Failure, Wake};
@@ -52,6 +53,22 @@ pub struct Commit {
     pub committed: Committed,
     /// Who has it.
     pub state: State,
+    /// How many have it, bytes included.
+    pub copies: Copies,
+}
+
+/// How many nodes have something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// That have it durably, at least.
+    pub durable: usize,
+    /// That are to have it.
+    pub of: usize,
+}
+
+impl Copies {
+    /// One node has it, and no other is to.
+    pub const ONE: Self = Self { durable: 1, of: 1 };
 }
 
 /// What was read.
@@ -146,6 +163,12 @@ impl Cluster {
     pub async fn commit(&self, offline: Offline, token: Option<Token>, write: Write) -> Result<Commit, ClusterError> {
         let slot = self.slot_of(write.place.bucket.id, &write.place.key);
         let may_be = offline == Offline::Accept && !self.core().peers.is_alone() && provisional::may_be(&write.mode);
+        let is_inline = match &write.body {
+            command::Body::Object(content) => content.payload.is_inline(),
+            command::Body::Deletion => true,
+        };
+        // Chunks are on this node alone.
+        let copies = |state| if is_inline { self.copies(state) } else { Copies::ONE };
         let envelope = Envelope { time: wall_millis(), token, command: Command::Commit(vec![write]) };
         let command = Bytes::from(envelope.encode());
         drop(envelope);
@@ -159,16 +182,26 @@ impl Cluster {
                 };
                 let write = writes.pop().ok_or_else(ClusterError::another_question)?;
                 let committed = Box::pin(self.core().hold(slot, write)).await?;
-                return Ok(Commit { committed, state: State::Provisional });
+                let state = State::Provisional;
+                return Ok(Commit { committed, state, copies: copies(state) });
             }
             Ok(command::Answer::Committed(mut each)) => each.pop().ok_or_else(ClusterError::another_question)?,
             Ok(_) => return Err(ClusterError::another_question()),
             Err(error) => return Err(error),
         };
         match committed {
-            Ok(committed) => Ok(Commit { committed, state: State::Confirmed }),
+            Ok(committed) => Ok(Commit { committed, state: State::Confirmed, copies: copies(State::Confirmed) }),
             Err(refused) => Err(self.refused(refused).await?),
         }
+    }
+
+    /// How many nodes have a version as soon as it is answered.
+    fn copies(&self, state: State) -> Copies {
+        if self.core().peers.is_alone() {
+            return Copies::ONE;
+        }
+        let of = slot_copies(&self.map());
+        Copies { durable: if state == State::Confirmed { of / 2 + 1 } else { 1 }, of }
     }
 
     /// Reads a version of a key, provisional ones that this node holds among them. Where nobody leads its slot and `or_older`

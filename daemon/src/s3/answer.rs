@@ -10,6 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::data::{Begun, Read};
+use crate::cluster::Copies;
 
 /// Headers that most answers have room for from the beginning.
 const HEADERS: usize = 12;
@@ -74,6 +75,12 @@ impl Answer {
     pub fn with(mut self, name: &'static str, value: impl AsRef<str>) -> Self {
         self.set(HeaderName::from_static(name), value.as_ref());
         self
+    }
+
+    /// Says how many nodes have what was written.
+    #[must_use]
+    pub fn with_copies(self, Copies { durable, of }: Copies) -> Self {
+        self.with("x-cairn-durability", format!("copies={durable}/{of}"))
     }
 
     /// With a header, if there is a value.

@@ -61,6 +61,17 @@ pub enum Payload {
     Parts(#[n(0)] UploadId),
 }
 
+impl Payload {
+    /// Whether the bytes are nowhere but in the version itself.
+    pub fn is_inline(&self) -> bool {
+        match self {
+            Self::Inline(_) => true,
+            Self::Chunks(chunks) => chunks.is_empty(),
+            Self::Parts(_) => false,
+        }
+    }
+}
+
 impl Default for Payload {
     fn default() -> Self {
         Self::Inline(vec![])

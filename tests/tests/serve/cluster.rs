@@ -304,12 +304,14 @@ fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
     settled(&mut client, "PUT", "/strict/kept", b"before").good();
     for key in ["kept", "changed", "deleted"] {
         let put = settled(&mut client, "PUT", &format!("/photos/{key}"), b"before").good();
-        assert_eq!(put.header("x-cairn-state"), "confirmed");
+        assert_eq!((put.header("x-cairn-state"), put.header("x-cairn-durability")), ("confirmed", "copies=2/3"));
         // What it makes of this later is above it only if it knows of it.
         while client.ask("GET", &format!("/photos/{key}"), &[("x-cairn-read", "local")], b"").status != 200 {
             std::thread::sleep(RealDuration::from_millis(50));
         }
     }
+    let large = settled(&mut client, "PUT", "/photos/large", &[b'x'; 5000]).good();
+    assert_eq!(large.header("x-cairn-durability"), "copies=1/1", "its bytes are on one node");
     cluster.until_written(2);
     for node in 0..2 {
         cluster.nodes[node].take().expect("it runs").kill();
@@ -319,7 +321,7 @@ fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
         std::thread::sleep(RealDuration::from_millis(50));
     }
     let put = settled(&mut client, "PUT", "/photos/changed", b"alone").good();
-    assert_eq!(put.header("x-cairn-state"), "provisional");
+    assert_eq!((put.header("x-cairn-state"), put.header("x-cairn-durability")), ("provisional", "copies=1/3"));
     let alone = put.header("x-amz-version-id").to_owned();
     let again = settled(&mut client, "PUT", "/photos/changed", b"alone again").good();
     assert_eq!(settled(&mut client, "DELETE", "/photos/deleted", b"").good().header("x-cairn-state"), "provisional");
@@ -365,7 +367,7 @@ fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
     assert_eq!((got.text().as_str(), got.header("x-cairn-state")), ("alone again", "confirmed"));
     assert_eq!(settled(&mut other, "GET", "/photos/deleted", b"").status, 404);
     let versions = settled(&mut other, "GET", "/photos?versions", b"").good();
-    assert_eq!((versions.elements("VersionId").len(), versions.elements("DeleteMarker").len()), (7, 1));
+    assert_eq!((versions.elements("VersionId").len(), versions.elements("DeleteMarker").len()), (8, 1));
     assert!(versions.elements("VersionId").contains(&alone));
     for node in cluster.nodes.iter_mut().filter_map(Option::take) {
         node.stop();

@@ -56,7 +56,7 @@ async fn delete_one(
 ) -> Result<Deleted> {
     let Some(which) = which else {
         let mode = if conditions.is_empty() { Mode::Overwrite } else { Mode::Conditional(conditions) };
-        let Commit { committed, state } = match call.commit(bucket, key, mode, What::Deletion).await {
+        let Commit { committed, state, .. } = match call.commit(bucket, key, mode, What::Deletion).await {
             // What isn't there is gone, whatever it should have been.
             Err(error) if error.code() == Code::NoSuchKey => return Ok(Deleted::default()),
             other => other?,

@@ -54,12 +54,12 @@ pub async fn put_body(
 }
 
 /// What is said of a version that was made.
-pub fn written(answer: Answer, bucket: &Bucket, Commit { committed, state }: &Commit) -> Answer {
+pub fn written(answer: Answer, bucket: &Bucket, Commit { committed, state, copies }: &Commit) -> Answer {
     let Some(id) = committed.id else { return answer };
     let answer = answer
         .with("x-cairn-version-id", id.to_string())
         .with("x-cairn-state", state_name(*state))
-        .with("x-cairn-durability", "copies=1/1");
+        .with_copies(*copies);
     let answer = if committed.heads > 1 { answer.with("x-cairn-heads", committed.heads.to_string()) } else { answer };
     if names_versions(bucket) { answer.with("x-amz-version-id", version_name(id, committed.is_null)) } else { answer }
 }

@@ -6,7 +6,7 @@ use cairn_meta::version::{Checksum, Content, Kind, Payload, State, UploadId};
 use s3s::dto::{CompletedMultipartUpload, CompletedPart};
 
 use super::{SumType, find, name, sums_of, upload_id};
-use crate::cluster::{Commit, new_version};
+use crate::cluster::{Commit, Copies, new_version};
 use crate::s3::answer::Answer;
 use crate::s3::body::Body;
 use crate::s3::bucket::document_about;
@@ -210,7 +210,7 @@ fn completed(call: &Call, bucket: &Bucket, etag: &str, checksums: &[Checksum], c
             if sum.value.contains('-') { SumType::Composite.name() } else { SumType::Full.name() },
         );
     }
-    let commit = Commit { committed, state: State::Confirmed };
+    let commit = Commit { committed, state: State::Confirmed, copies: Copies::ONE };
     written(Answer::xml(xml.end("CompleteMultipartUploadResult")), bucket, &commit)
 }
 

@@ -5,6 +5,7 @@ use cairn_meta::version::{Checksum, Chunk, Payload, UploadId};
 use futures_util::StreamExt;
 
 use super::{find, sums_of};
+use crate::cluster::Copies;
 use crate::s3::answer::{Answer, Out};
 use crate::s3::body::Body;
 use crate::s3::call::{Bucket, Call, names_versions, version_name};
@@ -60,7 +61,7 @@ pub async fn put_part(call: &Call, body: &mut Body) -> Result<Answer> {
     let etag = hex(&stored.md5);
     let checksums = stored.sums.iter().map(|(algorithm, value)| kept(*algorithm, value)).collect();
     put(call, &bucket, (upload, number), stored.size, &etag, checksums, chunks).await?;
-    Ok(Answer::ok().with("etag", quoted(&etag)).with_sums(&stored.sums).with("x-cairn-durability", "copies=1/1"))
+    Ok(Answer::ok().with("etag", quoted(&etag)).with_sums(&stored.sums).with_copies(Copies::ONE))
 }
 
 async fn put(
