@@ -1,6 +1,7 @@
 //! How a later map comes to every core of the node: at once after a change made here or when somebody must know, else by looking.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
 use cairn_io::Bell;
@@ -119,25 +120,33 @@ impl Core {
 
 /// Writes the node's maps down for as long as the core lives, for a start at which nobody tells them. Apart from [`follow`]: a disk may hang.
 pub async fn write_down(core: Weak<Core>) {
-    let (mut written, mut warned) = (0, 0);
+    // The epoch of the map that each disk has, and of the last that one refused.
+    let (mut have, mut refused) = (BTreeMap::new(), 0);
     loop {
         time::sleep(WRITE_EVERY).await;
         let Some(here) = core.upgrade() else { return };
         let map = here.map.borrow().clone();
-        if map.cluster.is_none() || map.epoch <= written {
+        if map.cluster.is_none() {
             continue;
         }
-        let write = async { papers::write_map(&here.paths().await?, &map).await };
-        match write.await {
-            Ok(()) => {
-                debug!(epoch = map.epoch, "the map is written down");
-                written = map.epoch;
+        let Ok(disks) = here.paths().await else { continue };
+        have.retain(|disk, _| disks.contains(disk));
+        for disk in disks {
+            let has = have.entry(disk.clone()).or_insert(0);
+            if *has == map.epoch {
+                continue;
             }
-            Err(error) if map.epoch > warned => {
-                warn!(%error, "the map can't be written down: should nobody tell it at the next start, an older one counts");
-                warned = map.epoch;
+            match papers::write_map(&disk, &map).await {
+                Ok(()) => {
+                    debug!(disk, epoch = map.epoch, "the map is written down");
+                    *has = map.epoch;
+                }
+                Err(error) if map.epoch > refused => {
+                    warn!(%error, "the map can't be written down: should nobody tell it at the next start, an older one counts");
+                    refused = map.epoch;
+                }
+                Err(_) => {}
             }
-            Err(_) => {}
         }
     }
 }

@@ -28,6 +28,8 @@ struct Ready {
     bucket_ids: HashMap<BucketId, usize>,
     /// By public half.
     keys: HashMap<String, AccessKey>,
+    /// The nodes that slots were given to.
+    slot_nodes: Vec<NodeId>,
 }
 
 /// A bucket of a map. It keeps the map.
@@ -74,7 +76,8 @@ impl Map {
             Some((key.access.clone(), AccessKey { user: key.user.clone(), secret }))
         });
         let keys = opened.collect();
-        Self(Arc::new(Ready { whole, bucket_ids, keys }))
+        let slot_nodes = slot_nodes(&whole);
+        Self(Arc::new(Ready { whole, bucket_ids, keys, slot_nodes }))
     }
 
     /// What is said of a bucket, by its name.
@@ -107,10 +110,13 @@ impl Map {
     }
 
     /// The nodes that slots were given to at the cluster's birth; empty before.
-    pub fn slot_nodes(&self) -> Vec<NodeId> {
-        let setting = self.settings.iter().find(|(name, _)| name == SLOT_NODES);
-        let numbers = setting.map_or("", |(_, setting)| setting.value.as_str()).split(',');
-        numbers.filter_map(|number| number.parse().ok().map(NodeId)).collect()
+    pub fn slot_nodes(&self) -> &[NodeId] {
+        &self.0.slot_nodes
+    }
+
+    /// How many nodes have each slot.
+    pub fn slot_copies(&self) -> usize {
+        self.slot_nodes().len().clamp(1, COPIES)
     }
 
     /// A user by name.
@@ -138,14 +144,15 @@ pub const SLOT_NODES: &str = "slots.nodes";
 /// Nodes that have a slot, if there are as many.
 const COPIES: usize = 3;
 
-/// How many nodes have each slot.
-pub fn slot_copies(map: &Map) -> usize {
-    map.slot_nodes().len().clamp(1, COPIES)
+fn slot_nodes(whole: &Whole) -> Vec<NodeId> {
+    let setting = whole.settings.iter().find(|(name, _)| name == SLOT_NODES);
+    let numbers = setting.map_or("", |(_, setting)| setting.value.as_str()).split(',');
+    numbers.filter_map(|number| number.parse().ok().map(NodeId)).collect()
 }
 
 /// The nodes that have a slot, the one that ranks first at the head; of control, the first few of the static list.
 pub fn members(map: &Map, peers: &Peers, slot: u32) -> Vec<NodeId> {
-    let mut nodes = map.slot_nodes();
+    let mut nodes = map.slot_nodes().to_vec();
     if slot == CONTROL {
         nodes = if nodes.is_empty() { peers.nodes() } else { nodes };
         nodes.sort_unstable();

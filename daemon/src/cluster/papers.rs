@@ -177,13 +177,17 @@ async fn read_all<T>(
 async fn write_all(disks: impl Iterator<Item = &String>, name: &str, text: &str) -> Result<(), ClusterError> {
     let mut wrong = None;
     for disk in disks {
-        let write = async { private::write(&Dir::open(disk).await?, name, text).await };
-        if let Err(error) = write.await {
+        if let Err(error) = write(disk, name, text).await {
             // What one disk refuses, others have all the same.
-            wrong.get_or_insert(ClusterError::Broken(format!("{disk}/{name} can't be written: {error}")));
+            wrong.get_or_insert(error);
         }
     }
     wrong.map_or(Ok(()), Err)
+}
+
+async fn write(disk: &str, name: &str, text: &str) -> Result<(), ClusterError> {
+    let write = async { private::write(&Dir::open(disk).await?, name, text).await };
+    write.await.map_err(|error| ClusterError::Broken(format!("{disk}/{name} can't be written: {error}")))
 }
 
 /// The secret on these disks.
@@ -257,12 +261,12 @@ pub async fn read_map(disks: &[String]) -> Option<Whole> {
     found.into_iter().max_by_key(|whole| whole.epoch)
 }
 
-/// Writes a map onto these disks; durable when this returns.
+/// Writes a map onto a disk; durable when this returns.
 ///
 /// # Errors
-/// If one can't be written.
-pub async fn write_map(disks: &[String], whole: &Whole) -> Result<(), ClusterError> {
-    write_all(disks.iter(), MAP, &encode_map(whole)).await
+/// If it can't be written.
+pub async fn write_map(disk: &str, whole: &Whole) -> Result<(), ClusterError> {
+    write(disk, MAP, &encode_map(whole)).await
 }
 
 #[cfg(test)]

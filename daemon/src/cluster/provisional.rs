@@ -38,7 +38,6 @@ use futures_util::lock::Mutex;
 
 use super::ask::{Ask, Told};
 use super::hub::{Core, Line};
-use super::map::slot_copies;
 use super::routes::name_of;
 use super::{Cluster, ClusterError, Freshness, wall_millis};
 use crate::actor::{Actor, Context, Failure, Wake};
@@ -200,7 +199,7 @@ impl Cluster {
         if self.core().peers.is_alone() {
             return Copies::ONE;
         }
-        let of = slot_copies(&self.map());
+        let of = self.map().slot_copies();
         Copies { durable: if state == State::Confirmed { of / 2 + 1 } else { 1 }, of }
     }
 

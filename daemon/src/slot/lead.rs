@@ -224,8 +224,8 @@ impl Slot {
         let now = time::now();
         let raft = self.raft.borrow();
         let is_due = |peer: &Peer| {
-            let is_told = peer.beat.is_some_and(|beat| now.since(beat) < every);
-            peer.beating == Beating::No && !is_told && !peer.has_heard_within(every, now)
+            let told = peer.beat.max(peer.acked);
+            peer.beating == Beating::No && told.is_none_or(|told| now.since(told) >= every)
         };
         let nodes: Vec<u64> = raft
             .lead()
