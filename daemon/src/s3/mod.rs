@@ -47,13 +47,16 @@ use std::rc::Rc;
 
 use cairn_io::rng;
 use cairn_io::time::{self, Duration};
+use cairn_meta::slot::layout::BucketId;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use quick_cache::unsync::Cache;
 
 use crate::cluster::{Cluster, wall_millis};
 use crate::http::{self, Answered, Serve};
 
+use access::policy::Policy;
 use answer::{Answer, Out};
 use auth::{Framing, Proof, Realm, SigningKeys, Who};
 use body::Body;
@@ -104,7 +107,12 @@ struct Inner {
     /// In errors, for those who run the node.
     host_id: String,
     answered: RefCell<Answered>,
+    /// Policies of buckets, each with the epoch of the settings that it was read from.
+    policies: RefCell<Cache<BucketId, (u64, Rc<Policy>)>>,
 }
+
+/// Policies that are kept ready, of one core.
+const POLICIES_MAX: usize = 64;
 
 /// What is counted that isn't one of S3's operations: what names none, questions of browsers, pages of websites.
 const NO_OPERATION: &str = "none";
@@ -126,6 +134,7 @@ impl Gateway {
             site_domains,
             host_id,
             answered: RefCell::default(),
+            policies: RefCell::new(Cache::new(POLICIES_MAX)),
         };
         Self(Rc::new(inner))
     }

@@ -11,12 +11,15 @@
 pub mod acl;
 pub mod policy;
 
+use std::rc::Rc;
+
 use cairn_meta::slot::command::Which;
 use cairn_meta::version::{Pair, Version};
 
 use acl::{Acl, Permission};
 use policy::{Asked, Effect, Policy};
 
+use super::Gateway;
 use super::call::{Bucket, Call};
 use super::error::{Code, Result, S3Error};
 
@@ -67,7 +70,7 @@ impl Call {
     /// If the policy can't be read.
     pub fn verdict(&self, bucket: &Bucket, action: &str, key: Option<&str>) -> Result<Verdict> {
         let asked = Asked { call: self, bucket: bucket.name(), action, key, prefix: None, tags: &[] };
-        self.judge(bucket, policy_of(bucket)?.as_ref(), &asked)
+        self.judge(bucket, self.gateway.policy_of(bucket)?.as_deref(), &asked)
     }
 
     /// What policy and ownership say of an action on an object whose tags the policy may ask for.
@@ -75,13 +78,13 @@ impl Call {
     /// # Errors
     /// If the policy can't be read, or the object.
     pub async fn verdict_on(&self, bucket: &Bucket, action: &str, key: &str, which: Option<Which>) -> Result<Verdict> {
-        let policy = policy_of(bucket)?;
+        let policy = self.gateway.policy_of(bucket)?;
         let tags = match &policy {
             Some(policy) if policy.asks_for_tags() => self.tags_there(bucket, key, which).await?,
             _ => vec![],
         };
         let asked = Asked { call: self, bucket: bucket.name(), action, key: Some(key), prefix: None, tags: &tags };
-        self.judge(bucket, policy.as_ref(), &asked)
+        self.judge(bucket, policy.as_deref(), &asked)
     }
 
     async fn tags_there(&self, bucket: &Bucket, key: &str, which: Option<Which>) -> Result<Vec<Pair>> {
@@ -190,8 +193,8 @@ impl Call {
         let may_list = || {
             let action = "s3:ListBucket";
             let asked = Asked { call: self, bucket: bucket.name(), action, key: None, prefix: Some(key), tags: &[] };
-            let policy = policy_of(bucket)?;
-            self.admit(bucket, self.judge(bucket, policy.as_ref(), &asked)?, Some(Permission::Read))
+            let policy = self.gateway.policy_of(bucket)?;
+            self.admit(bucket, self.judge(bucket, policy.as_deref(), &asked)?, Some(Permission::Read))
         };
         let is_missing = matches!(error.code(), Code::NoSuchKey | Code::NoSuchVersion | Code::MethodNotAllowed);
         let is_hidden = is_missing && (verdict == Verdict::Denied || may_list().is_err());
@@ -210,8 +213,21 @@ impl Call {
     }
 }
 
-fn policy_of(bucket: &Bucket) -> Result<Option<Policy>> {
-    bucket.document(document::POLICY).map(Policy::read).transpose()
+impl Gateway {
+    /// The policy of a bucket, read once for each state of its settings.
+    fn policy_of(&self, bucket: &Bucket) -> Result<Option<Rc<Policy>>> {
+        let Some(text) = bucket.document(document::POLICY) else { return Ok(None) };
+        let (id, epoch) = (bucket.record().id, bucket.record().epoch);
+        let mut policies = self.0.policies.borrow_mut();
+        if let Some((of, policy)) = policies.get(&id)
+            && *of == epoch
+        {
+            return Ok(Some(policy.clone()));
+        }
+        let policy = Rc::new(Policy::read(text)?);
+        policies.insert(id, (epoch, policy.clone()));
+        Ok(Some(policy))
+    }
 }
 
 /// The list of a bucket.
