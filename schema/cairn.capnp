@@ -417,6 +417,20 @@ struct Commit {
   }
 
   content @8 :Content;
+  ack @9 :Ack;
+  # When it is answered. `unset`: as the bucket says.
+}
+
+enum Ack {
+  # Which nodes have a version, durably, before its writer is answered.
+  unset @0;
+  one @1;
+  # The node that was asked: the version is provisional. `quorum` where a write can't be (conditions, an idempotency key, a bucket
+  # that rejects offline writes, a cluster of one).
+  quorum @2;
+  # A majority of the slot's nodes.
+  all @3;
+  # Every node of the slot. If one doesn't answer, the outcome is `unknown`: the version is there, confirmed, on a majority.
 }
 
 struct Condition {
@@ -706,6 +720,8 @@ struct Bucket {
   policy @2 :Text;
   # Name of a policy of the map; empty: the cluster's own, and the only one yet.
   offline @3 :Offline;
+  ack @4 :Ack;
+  # When commits are answered that don't say. `unset` in a bucket to be: `quorum`; in an update: as it was.
 }
 
 enum Offline {

@@ -4,7 +4,7 @@ use crate::cairn_capnp as schema;
 use crate::error::{Answer, Error, NodeRef};
 use crate::hello::CallInfo;
 use crate::limits::{DATA_BYTES_MAX, MAP_MAX, TEXT_BYTES_MAX};
-use crate::slots::request;
+use crate::slots::{Ack, request};
 use crate::wire::{
     InField, Malformed, Request, Wire, list_len, read_array, read_array_or_none, read_list, read_text, wire_enum,
     write_list,
@@ -41,6 +41,8 @@ pub struct Bucket {
     pub policy: String,
     /// What a write does without a leader.
     pub offline: Offline,
+    /// When commits are answered that don't say.
+    pub ack: Ack,
 }
 
 /// The map at an epoch.
@@ -129,6 +131,7 @@ impl Wire for Bucket {
             name: read_text(from.get_name(), TEXT_BYTES_MAX).field("name")?,
             policy: read_text(from.get_policy(), TEXT_BYTES_MAX).field("policy")?,
             offline: Offline::of(from.get_offline().field("offline")?),
+            ack: Ack::of(from.get_ack().field("ack")?),
         })
     }
 
@@ -137,6 +140,7 @@ impl Wire for Bucket {
         into.set_name(self.name.as_str());
         into.set_policy(self.policy.as_str());
         into.set_offline(self.offline.form());
+        into.set_ack(self.ack.form());
     }
 }
 

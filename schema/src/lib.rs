@@ -49,8 +49,8 @@ pub use error::{Advice, Answer, Error, ErrorKind, NodeRef, Outcome};
 pub use hello::{CallInfo, HelloRequest, Role, Terms};
 pub use raft::{CONTROL_GROUP, RaftRequest, SlotRequest, SnapshotProgress, SnapshotRequest};
 pub use slots::{
-    Commit, CommitMode, CommitRequest, Committed, Condition, Effect, Entry, EntryKind, Import, ListRequest, Listing,
-    Page, ReadMode, ReadRequest, ReadResult, Scope,
+    Ack, Commit, CommitMode, CommitRequest, Committed, Condition, Effect, Entry, EntryKind, Import, ListRequest,
+    Listing, Page, ReadMode, ReadRequest, ReadResult, Scope,
 };
 pub use version::{
     Checksum, Chunk, Content, Dot, Lock, LockMode, Pair, Payload, Seen, Version, VersionId, VersionKind, VersionState,

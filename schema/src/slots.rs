@@ -73,6 +73,23 @@ pub struct Commit {
     pub mode: CommitMode,
     /// What it says.
     pub content: Content,
+    /// When it is answered.
+    pub ack: Ack,
+}
+
+wire_enum! {
+    /// Which nodes have a version before its writer is answered.
+    Ack = Ack {
+        /// As the bucket says, or as it was.
+        #[default]
+        Unset,
+        /// The one that was asked.
+        One,
+        /// A majority.
+        Quorum,
+        /// All.
+        All,
+    }
 }
 
 /// Commits of one slot.
@@ -385,6 +402,7 @@ impl Wire for Commit {
             idempotency: read_array_or_none(from.get_idempotency()).field("idempotency")?,
             mode: read_mode(from.get_mode()).field("mode")?,
             content: Content::read(from.get_content()?).field("content")?,
+            ack: Ack::of(from.get_ack().field("ack")?),
         };
         check_size(&commit.content).field("content")?;
         let deletion = Content { kind: commit.content.kind, ..Content::default() };
@@ -399,7 +417,8 @@ impl Wire for Commit {
         into.set_key(self.key.as_str());
         into.set_idempotency(self.idempotency.as_ref().map_or(&[][..], |key| key));
         write_mode(&self.mode, into.reborrow().init_mode());
-        self.content.write(into.init_content());
+        self.content.write(into.reborrow().init_content());
+        into.set_ack(self.ack.form());
     }
 }
 

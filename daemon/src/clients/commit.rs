@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 
 use super::error::{defect, of_cluster, of_s3, of_slot};
 use super::{Clients, words};
-use crate::cluster::{ClusterError, new_token, new_version};
+use crate::cluster::{ClusterError, Terms, new_token, new_version};
 use crate::s3::asker::Asker;
 use crate::s3::call::Bucket;
 
@@ -47,12 +47,14 @@ impl Clients {
             let (mode, body) = (words::mode(&commit.mode)?, body(asker, &bucket, commit)?);
             let (id, place) = (new_version(), Place { bucket: bucket.record().stamp(), key: commit.key.clone() });
             let write = Write { place, id, mode, body };
+            let settings = &bucket.record().settings;
+            let ack = words::ack(commit.ack).unwrap_or(settings.ack);
             let (token, offline) = match commit.idempotency {
                 // Whoever repeats it elsewhere must be told what became of it: so no node takes it on its own.
                 Some(intent) => (token(asker, commit, intent, turn), Offline::Reject),
-                None => (new_token(), bucket.record().settings.offline),
+                None => (new_token(), settings.offline),
             };
-            match self.cluster.commit(offline, Some(token), write).await {
+            match self.cluster.commit(Terms { ack, offline }, Some(token), write).await {
                 Err(ClusterError::Refused(Refusal::StaleBucket { .. })) => {}
                 done => return done.map(|done| words::committed(&done, id)).map_err(of_cluster),
             }

@@ -11,9 +11,9 @@ use cairn_schema::{
     Answer, Applied, Change, ClusterMap, Error, ErrorKind, MapUpdate, NodeRef, Offline, ProposeRequest,
 };
 
-use super::Clients;
 use super::commit::named_token;
 use super::error::{bad_input, defect, in_field, of_cluster, of_s3, of_s3_work};
+use super::{Clients, words};
 use crate::cluster::{ClusterError, Map, new_token};
 use crate::rpc::Caller;
 use crate::s3::asker::Asker;
@@ -84,7 +84,7 @@ impl Clients {
         }
         check_policy("change.createBucket.policy", new)?;
         asker.add_bucket().map_err(|error| of_s3(&error))?;
-        let settings = BucketSettings { offline: offline(new.offline), ..BucketSettings::default() };
+        let settings = settings(new, BucketSettings::default());
         let create = CreateBucket { name: new.name.clone(), owner: asker.user().to_owned(), settings };
         let done = self.propose_once(asker, request, 0, Command::CreateBucket(create)).await;
         match done.map_err(of_cluster)? {
@@ -101,7 +101,7 @@ impl Clients {
             if !new.name.is_empty() && new.name != bucket.name() {
                 return Err(bad_input("change.updateBucket.name", "a bucket keeps its name: leave it out"));
             }
-            let settings = BucketSettings { offline: offline(new.offline), ..bucket.record().settings.clone() };
+            let settings = settings(new, bucket.record().settings.clone());
             // What was changed since is refused by control, unless this very change did it.
             let is_stale = request.epoch != 0 && bucket.record().epoch > request.epoch;
             let expected = Some(if is_stale { request.epoch } else { bucket.record().epoch });
@@ -148,11 +148,13 @@ fn check_policy(field: &str, bucket: &wire::Bucket) -> Answer<()> {
     Err(bad_input(field, "the map has no policy of this name; leave it empty for the cluster's own"))
 }
 
-fn offline(offline: Offline) -> Without {
-    match offline {
+/// These settings, as a client wants them.
+fn settings(new: &wire::Bucket, settings: BucketSettings) -> BucketSettings {
+    let offline = match new.offline {
         Offline::Accept => Without::Accept,
         Offline::Reject => Without::Reject,
-    }
+    };
+    BucketSettings { offline, ack: words::ack(new.ack).unwrap_or(settings.ack), ..settings }
 }
 
 fn of_bucket(bucket: &Bucket) -> wire::Bucket {
@@ -161,7 +163,9 @@ fn of_bucket(bucket: &Bucket) -> wire::Bucket {
         Without::Accept => Offline::Accept,
         Without::Reject => Offline::Reject,
     };
-    wire::Bucket { id: bucket.record().id, name: bucket.name().to_owned(), policy: settings.policy.clone(), offline }
+    let ack = words::wire_ack(settings.ack);
+    let (id, name, policy) = (bucket.record().id, bucket.name().to_owned(), settings.policy.clone());
+    wire::Bucket { id, name, policy, offline, ack }
 }
 
 /// The map file of `docs/placement.md`.

@@ -1,5 +1,6 @@
 //! Between the wire's words and those of the state machines.
 
+use cairn_meta::control::bucket::Ack;
 use cairn_meta::slot::list::{ObjectEntry, Position, Sub, UploadEntry, VersionEntry, Within};
 use cairn_meta::version::commit::{Condition as Must, Mode, Row};
 use cairn_meta::version::{self as meta, Kind, LockMode as Strictness, Retention, State};
@@ -42,6 +43,25 @@ fn condition(condition: &wire::Condition) -> Must {
         wire::Condition::EtagIn(etags) => Must::Etag(etags.clone()),
         wire::Condition::EtagNotIn(etags) => Must::NotEtag(etags.clone()),
         wire::Condition::Head(head) => Must::Head((head.0 != 0).then(|| id(head))),
+    }
+}
+
+/// When a commit is answered, if that is said.
+pub fn ack(ack: wire::Ack) -> Option<Ack> {
+    match ack {
+        wire::Ack::Unset => None,
+        wire::Ack::One => Some(Ack::One),
+        wire::Ack::Quorum => Some(Ack::Quorum),
+        wire::Ack::All => Some(Ack::All),
+    }
+}
+
+/// The same on the wire.
+pub fn wire_ack(ack: Ack) -> wire::Ack {
+    match ack {
+        Ack::One => wire::Ack::One,
+        Ack::Quorum => wire::Ack::Quorum,
+        Ack::All => wire::Ack::All,
     }
 }
 

@@ -107,7 +107,7 @@ impl Core {
         let Some(owner) = owner else {
             return match self.ask(CONTROL, Ask::Whole(known)).await? {
                 Told::Whole(whole) => Ok(whole),
-                Told::Slot(_) => Ok(None),
+                Told::Slot(_) | Told::Copies(_) => Ok(None),
             };
         };
         let read = move |rows: &dyn Rows| -> Result<Option<Whole>, Error> {

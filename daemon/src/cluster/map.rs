@@ -115,8 +115,8 @@ impl Map {
     }
 
     /// How many nodes have each slot.
-    pub fn slot_copies(&self) -> usize {
-        self.slot_nodes().len().clamp(1, COPIES)
+    pub fn slot_copies(&self) -> u8 {
+        u8::try_from(self.slot_nodes().len()).unwrap_or(u8::MAX).clamp(1, COPIES)
     }
 
     /// A user by name.
@@ -142,7 +142,7 @@ impl Deref for Map {
 /// nodes of the map, one that joins would take itself for a member of groups that know nothing of it.
 pub const SLOT_NODES: &str = "slots.nodes";
 /// Nodes that have a slot, if there are as many.
-const COPIES: usize = 3;
+const COPIES: u8 = 3;
 
 fn slot_nodes(whole: &Whole) -> Vec<NodeId> {
     let setting = whole.settings.iter().find(|(name, _)| name == SLOT_NODES);
@@ -159,6 +159,6 @@ pub fn members(map: &Map, peers: &Peers, slot: u32) -> Vec<NodeId> {
     } else {
         nodes.sort_by_cached_key(|node| (Reverse(pair_hash(Group::Slot(SlotId(slot)), *node)), *node));
     }
-    nodes.truncate(COPIES);
+    nodes.truncate(COPIES.into());
     nodes
 }

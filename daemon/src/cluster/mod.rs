@@ -13,6 +13,7 @@
 
 mod ask;
 mod bucket;
+mod commit;
 mod contact;
 mod error;
 mod follow;
@@ -44,13 +45,14 @@ use cairn_placement::SlotId;
 
 pub use ask::{Ask, Told};
 pub use bucket::Deleted;
+pub use commit::{Commit, Copies, Terms};
 pub use error::ClusterError;
 pub use hub::Hub;
 pub use keys::{ADMIN, NewKey};
 pub use map::{AccessKey, Bucket, Map};
 pub use open::Options;
 pub use peers::{Calls, Missed, PeerAddress, Peers};
-pub use provisional::{Commit, Copies, Reconcile, ReconcileMessage, Reconciled, Seen};
+pub use provisional::{Reconcile, ReconcileMessage, Reconciled, Seen};
 pub use relocate::{Relocate, RelocateMessage, Relocated, relocate_stopped};
 pub use report::Groups;
 pub use seal::Seal;
@@ -196,7 +198,7 @@ impl Cluster {
         }
         match Box::pin(self.core().ask(slot, Ask::Slot(query.clone(), freshness))).await? {
             Told::Slot(reply) => Ok(reply),
-            Told::Whole(_) => Err(ClusterError::another_question()),
+            Told::Whole(_) | Told::Copies(_) => Err(ClusterError::another_question()),
         }
     }
 

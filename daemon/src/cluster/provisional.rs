@@ -1,9 +1,9 @@
-//! Writes that this node takes on its own while it reaches nobody who leads their slot: each is durable in one of its lanes until
-//! the slot has taken it over.
+//! Writes that this node takes on its own, as it reaches nobody who leads their slot or their writers want no more: each is durable
+//! in one of its lanes until the slot has taken it over.
 //!
 //! | step | a crash behind it leaves | what is done then |
 //! | --- | --- | --- |
-//! | 1. nobody leads ([`super::seek`]), and the bucket takes such writes | | |
+//! | 1. nobody leads ([`super::seek`]), and the bucket takes such writes; or one copy is asked for ([`super::commit`]) | | |
 //! | 2. the version is made of what is known here, and written to a lane | a version that is held; who asked doesn't know | it is handed over like all |
 //! | 3. it is answered as provisional | a version that is held | likewise |
 //! | 4. somebody leads again, and the slot takes it over | the same version twice | the slot knows it already |
@@ -25,16 +25,17 @@ use bytes::Bytes;
 use cairn_io::CoreId;
 use cairn_io::log::Id;
 use cairn_io::task::Class;
-use cairn_meta::control::bucket::{BucketState, Offline};
+use cairn_meta::control::bucket::BucketState;
 use cairn_meta::rows::Rows;
-use cairn_meta::slot::command::{self, Command, Committed, Envelope, Import, Leveled, Token, Write};
+use cairn_meta::slot::command::{self, Command, Committed, Import, Write};
 use cairn_meta::slot::layout::BucketId;
 use cairn_meta::slot::provisional;
 use cairn_meta::slot::query::{Query, Reply};
 use cairn_meta::slot::read::{Found, Mode};
-use cairn_meta::version::{Dot, State, Version, VersionId};
+use cairn_meta::version::{Dot, Version, VersionId};
 use futures_util::future::try_join_all;
 use futures_util::lock::Mutex;
+use tracing::debug;
 
 use super::ask::{Ask, Told};
 use super::hub::{Core, Line};
@@ -44,31 +45,6 @@ use crate::actor::{Actor, Context, Failure, Wake};
 use crate::lane::{Lane, LaneError, Named};
 use crate::line::to_the_end;
 use crate::slot::SlotError;
-
-/// What became of a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Commit {
-    /// What was committed.
-    pub committed: Committed,
-    /// Who has it.
-    pub state: State,
-    /// How many have it, bytes included.
-    pub copies: Copies,
-}
-
-/// How many nodes have something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Copies {
-    /// That have it durably, at least.
-    pub durable: usize,
-    /// That are to have it.
-    pub of: usize,
-}
-
-impl Copies {
-    /// One node has it, and no other is to.
-    pub const ONE: Self = Self { durable: 1, of: 1 };
-}
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +101,8 @@ impl Holding {
         self.cores[core.index()].store(may_hold, Ordering::Release);
     }
 
-    fn may_any_hold(&self) -> bool {
+    /// Whether any core's lanes may hold anything.
+    pub fn may_any_hold(&self) -> bool {
         self.cores.iter().any(|core| core.load(Ordering::Acquire))
     }
 
@@ -155,54 +132,6 @@ fn of_lane(error: &LaneError) -> ClusterError {
 }
 
 impl Cluster {
-    /// Commits a version. Where nobody leads its slot, it is provisional, if `offline` and the way it finds its parents let it.
-    ///
-    /// # Errors
-    /// If it is refused, or it isn't known whether it was made.
-    pub async fn commit(&self, offline: Offline, token: Option<Token>, write: Write) -> Result<Commit, ClusterError> {
-        let slot = self.slot_of(write.place.bucket.id, &write.place.key);
-        let may_be = offline == Offline::Accept && !self.core().peers.is_alone() && provisional::may_be(&write.mode);
-        let is_inline = match &write.body {
-            command::Body::Object(content) => content.payload.is_inline(),
-            command::Body::Deletion => true,
-        };
-        // Chunks are on this node alone.
-        let copies = |state| if is_inline { self.copies(state) } else { Copies::ONE };
-        let envelope = Envelope { time: wall_millis(), token, command: Command::Commit(vec![write]) };
-        let command = Bytes::from(envelope.encode());
-        drop(envelope);
-        let committed = match self.command_bytes(slot, command.clone()).await {
-            Err(ClusterError::Unreachable(_)) if may_be => {
-                let Leveled::Known(_, envelope) = Envelope::decode(&command)? else {
-                    return Err(ClusterError::another_question());
-                };
-                let Command::Commit(mut writes) = envelope.command else {
-                    return Err(ClusterError::another_question());
-                };
-                let write = writes.pop().ok_or_else(ClusterError::another_question)?;
-                let committed = Box::pin(self.core().hold(slot, write)).await?;
-                let state = State::Provisional;
-                return Ok(Commit { committed, state, copies: copies(state) });
-            }
-            Ok(command::Answer::Committed(mut each)) => each.pop().ok_or_else(ClusterError::another_question)?,
-            Ok(_) => return Err(ClusterError::another_question()),
-            Err(error) => return Err(error),
-        };
-        match committed {
-            Ok(committed) => Ok(Commit { committed, state: State::Confirmed, copies: copies(State::Confirmed) }),
-            Err(refused) => Err(self.refused(refused).await?),
-        }
-    }
-
-    /// How many nodes have a version as soon as it is answered.
-    fn copies(&self, state: State) -> Copies {
-        if self.core().peers.is_alone() {
-            return Copies::ONE;
-        }
-        let of = self.map().slot_copies();
-        Copies { durable: if state == State::Confirmed { of / 2 + 1 } else { 1 }, of }
-    }
-
     /// Reads a version of a key, provisional ones that this node holds among them. Where nobody leads its slot and `or_older`
     /// allows it, it is what this node has.
     ///
@@ -231,22 +160,35 @@ impl Cluster {
         Ok(Seen { found, freshness })
     }
 
-    /// Hands over to their slots what this node holds, as far as somebody leads them. At most one at a time may do so.
+    /// Hands over to their slots what this node holds, as far as somebody leads them.
     ///
     /// # Errors
     /// If what is held can't be read.
     pub async fn reconcile(&self) -> Result<Reconciled, ClusterError> {
-        self.reconcile_with(async |_, _| true).await
+        self.reconcile_with(&[], async |_, _| true).await
     }
 
-    /// The same. `goes_on` is told before each batch how many versions and bytes it has, and may end it.
-    async fn reconcile_with(&self, goes_on: impl AsyncFn(u64, u64) -> bool) -> Result<Reconciled, ClusterError> {
+    /// The same of one key, so that what is written next is made of that and no branch beside it.
+    pub(super) async fn reconcile_key(&self, bucket: BucketId, key: &str) {
+        if let Err(error) = self.reconcile_with(&key_name(bucket, key), async |_, _| true).await {
+            debug!(%error, "what is held of a key can't be read before it is written");
+        }
+    }
+
+    /// Hands over what is held under names that begin so. `goes_on` is told before each batch how many versions and bytes it
+    /// has, and may end it.
+    async fn reconcile_with(
+        &self,
+        begin: &[u8],
+        goes_on: impl AsyncFn(u64, u64) -> bool,
+    ) -> Result<Reconciled, ClusterError> {
         let core = self.core();
         let (mut done, mut away) = (Reconciled::default(), BTreeSet::new());
         for to in core.all() {
             let mut behind = None;
             loop {
-                let look = move |core: Rc<Core>| async move { core.held_behind(behind).await };
+                let begin = begin.to_vec();
+                let look = move |core: Rc<Core>| async move { core.held_behind(&begin, behind).await };
                 let batch = core.run(Line::Lead, to, look).await??;
                 let Some(last) = batch.last() else { break };
                 behind = Some((last.lane, last.name));
@@ -341,7 +283,7 @@ struct HeldRecord {
 
 impl Core {
     /// Makes a provisional version and holds it.
-    async fn hold(self: &Rc<Self>, slot: u32, write: Write) -> Result<Committed, ClusterError> {
+    pub async fn hold(self: &Rc<Self>, slot: u32, write: Write) -> Result<Committed, ClusterError> {
         let drawn =
             || self.disks.lane_for(&name_of(slot)).and_then(|lane| Some((lane, self.disks.core_of_lane(lane)?)));
         let place = self.routes.borrow().place_of(slot).or_else(drawn);
@@ -412,8 +354,8 @@ impl Core {
         Ok(held)
     }
 
-    /// Some of what this core's lanes hold, in order behind one.
-    async fn held_behind(&self, behind: Option<(u32, Id)>) -> Result<Vec<HeldRecord>, ClusterError> {
+    /// Some of what this core's lanes hold under names that begin so, in order behind one.
+    async fn held_behind(&self, begin: &[u8], behind: Option<(u32, Id)>) -> Result<Vec<HeldRecord>, ClusterError> {
         if behind.is_none() {
             // Lanes come and go.
             self.look_whether_held()?;
@@ -424,7 +366,7 @@ impl Core {
         lanes.retain(|(number, _)| behind.is_none_or(|(lane, _)| *number >= lane));
         for (number, lane) in lanes {
             let behind = behind.filter(|(lane, _)| *lane == number).map(|(_, name)| name);
-            let names = lane.names_of(Named::Provisional, &[], behind.as_ref(), BATCH - found.len());
+            let names = lane.names_of(Named::Provisional, begin, behind.as_ref(), BATCH - found.len());
             for name in names.map_err(|error| of_lane(&error))? {
                 let read = record(&lane, &name).await;
                 let Some(read) = read.transpose() else { continue };
@@ -513,11 +455,11 @@ impl Actor for Reconcile {
                 Wake::Message(ReconcileMessage::Look) | Wake::Due => {}
             }
             let goes_on = async |versions: u64, bytes: u64| {
-                let why = "they were taken while nobody led their slots";
+                let why = "they were taken while nobody led their slots, or for writers who asked for one copy";
                 context.status().working(format!("{versions} provisional versions"), why);
                 context.pay(bytes, versions).await.is_ok()
             };
-            let done = self.cluster.reconcile_with(goes_on).await?;
+            let done = self.cluster.reconcile_with(&[], goes_on).await?;
             if done.taken > 0 {
                 tracing::info!(taken = done.taken, left = done.left, "provisional versions were handed over");
             }

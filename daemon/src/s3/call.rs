@@ -6,23 +6,25 @@ use std::rc::Rc;
 
 use cairn_io::rng;
 use cairn_io::time::{self, Duration, Instant, sleep};
-use cairn_meta::control::bucket::{BucketSettings, BucketState, Offline};
+use cairn_meta::control::bucket::{Ack, BucketSettings, BucketState, Offline, Reads};
 use cairn_meta::control::command::{Command as Control, SetBucket};
 use cairn_meta::slot::command::{Answer as Done, Body, Command, Place, Refusal, Which, Write};
 use cairn_meta::slot::query::{Query, Reply};
 use cairn_meta::slot::read::{Found, Mode as Reading, is_nameable};
 use cairn_meta::version::commit::Mode;
 use cairn_meta::version::{Kind, State, VersionId};
+use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::Gateway;
 use super::answer::Answer;
 use super::auth::Who;
+use super::bucket::word::{ACK, READ};
 use super::error::{Code, Result, S3Error};
 use super::head::Head;
 use super::op::Op;
 pub use crate::cluster::Bucket;
-use crate::cluster::{Cluster, ClusterError, Commit, Freshness, Map, new_token, new_version};
+use crate::cluster::{Cluster, ClusterError, Commit, Freshness, Map, Terms, new_token, new_version};
 
 /// How long something is tried again that others change meanwhile: less than clients wait for an answer.
 const AGAIN_WITHIN: Duration = Duration::from_secs(15);
@@ -121,8 +123,13 @@ impl Call {
     /// What it refuses.
     pub async fn command(&self, bucket: &Bucket, key: &str, command: impl Fn(Place) -> Command) -> Result<Done> {
         // Another token each time: what was refused stays refused for its token.
-        let attempt = async |place: Place| {
-            self.cluster().command((place.bucket.id, key), Some(new_token()), command(place)).await
+        let attempt = async |place: Place, settings: &BucketSettings| {
+            let of = (place.bucket.id, key);
+            let done = self.cluster().command(of, Some(new_token()), command(place)).await?;
+            if self.ack(settings) == Ack::All {
+                self.cluster().all_have_of(of).await?;
+            }
+            Ok(done)
         };
         self.with_settings(bucket, key, attempt).await
     }
@@ -132,10 +139,11 @@ impl Call {
     /// # Errors
     /// If the slot refuses it.
     pub async fn commit(&self, bucket: &Bucket, key: &str, mode: Mode, body: Body) -> Result<Commit> {
-        let (id, offline) = (new_version(), bucket.record().settings.offline);
-        let attempt = async |place: Place| {
+        let id = new_version();
+        let attempt = async |place: Place, settings: &BucketSettings| {
+            let terms = Terms { ack: self.ack(settings), offline: settings.offline };
             let write = Write { place, id, mode: mode.clone(), body: body.clone() };
-            self.cluster().commit(offline, Some(new_token()), write).await
+            self.cluster().commit(terms, Some(new_token()), write).await
         };
         self.with_settings(bucket, key, attempt).await
     }
@@ -144,18 +152,18 @@ impl Call {
         &self,
         bucket: &Bucket,
         key: &str,
-        attempt: impl AsyncFn(Place) -> std::result::Result<T, ClusterError>,
+        attempt: impl AsyncFn(Place, &BucketSettings) -> std::result::Result<T, ClusterError>,
     ) -> Result<T> {
-        let (mut stamp, mut again) = (bucket.record().stamp(), Again::new());
+        let (mut bucket, id, mut again) = (bucket.clone(), bucket.record().id, Again::new());
         loop {
-            match attempt(Place { bucket: stamp, key: key.to_owned() }).await {
+            let (bucket_now, settings) = (bucket.record().stamp(), &bucket.record().settings);
+            match attempt(Place { bucket: bucket_now, key: key.to_owned() }, settings).await {
                 Err(ClusterError::Refused(Refusal::StaleBucket { .. })) => {}
                 other => return Ok(other?),
             }
             again.wait().await?;
-            let map = self.map();
-            let record = map.bucket(bucket.name()).filter(|record| record.id == stamp.id);
-            stamp = record.ok_or(Code::NoSuchBucket)?.stamp();
+            let found = self.map().find(bucket.name()).filter(|bucket| bucket.record().id == id);
+            bucket = found.ok_or(Code::NoSuchBucket)?;
         }
     }
 
@@ -164,19 +172,26 @@ impl Call {
     /// # Errors
     /// If nobody can answer.
     pub async fn query(&self, bucket: &Bucket, key: &str, query: &Query) -> Result<Reply> {
-        Ok(self.cluster().query((bucket.record().id, key), query, self.freshness()?).await?)
+        Ok(self.cluster().query((bucket.record().id, key), query, self.freshness(bucket)).await?)
+    }
+
+    /// When the client wants to be answered. What it says was checked with all headers.
+    fn ack(&self, settings: &BucketSettings) -> Ack {
+        ACK.stated(&self.head).ok().flatten().unwrap_or(settings.ack)
+    }
+
+    /// What the client wants to be shown; that was checked, too. The bucket's own word counts where nothing is made of it.
+    fn reads(&self, bucket: &Bucket) -> Reads {
+        let only_shows = self.head.method == Method::GET || self.head.method == Method::HEAD;
+        let unsaid = if only_shows { bucket.record().settings.read } else { Reads::default() };
+        READ.stated(&self.head).ok().flatten().unwrap_or(unsaid)
     }
 
     /// How fresh the client wants answers.
-    ///
-    /// # Errors
-    /// If it says what isn't known.
-    pub fn freshness(&self) -> Result<Freshness> {
-        match self.head.only("x-cairn-read")? {
-            _ if self.is_older.get() => Ok(Freshness::Local),
-            None | Some("preferred" | "confirmed") => Ok(Freshness::Latest),
-            Some("local") => Ok(Freshness::Local),
-            Some(other) => Err(S3Error::argument("x-cairn-read", other, "It is preferred, confirmed or local.")),
+    pub fn freshness(&self, bucket: &Bucket) -> Freshness {
+        match self.reads(bucket) {
+            Reads::Preferred | Reads::Confirmed if !self.is_older.get() => Freshness::Latest,
+            _ => Freshness::Local,
         }
     }
 
@@ -194,14 +209,12 @@ impl Call {
     /// `NoSuchKey`, `NoSuchVersion`.
     pub async fn read(&self, bucket: &Bucket, key: &str, which: Option<Which>) -> Result<Found> {
         let mode = match which {
-            None | Some(Which::Preferred) if self.head.only("x-cairn-read")? == Some("confirmed") => {
-                Reading::ConfirmedOnly
-            }
+            None | Some(Which::Preferred) if self.reads(bucket) == Reads::Confirmed => Reading::ConfirmedOnly,
             None | Some(Which::Preferred) => Reading::Preferred,
             Some(Which::Null) => Reading::Null,
             Some(Which::Id(id)) => Reading::Exact(id),
         };
-        let (record, freshness) = (bucket.record(), self.freshness()?);
+        let (record, freshness) = (bucket.record(), self.freshness(bucket));
         // What is only shown may be older where nobody leads; nothing is made of it.
         let or_older = matches!(self.op, Op::GetObject | Op::HeadObject) && record.settings.offline == Offline::Accept;
         let seen = self.cluster().read((record.id, key), mode, freshness, or_older).await?;
@@ -279,8 +292,8 @@ impl Call {
         let version = &found.version;
         let answer =
             answer.with("x-cairn-version-id", version.id.to_string()).with("x-cairn-state", state_name(version.state));
-        let asked = self.head.only("x-cairn-read").ok().flatten().unwrap_or("preferred");
-        let answer = answer.with("x-cairn-read", if self.is_older.get() { "local" } else { asked });
+        let asked = if self.is_older.get() { Reads::Local } else { self.reads(bucket) };
+        let answer = answer.with("x-cairn-read", READ.name_of(asked));
         if names_versions(bucket) {
             answer.with("x-amz-version-id", version_name(version.id, version.is_null))
         } else {

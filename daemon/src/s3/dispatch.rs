@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::body::Body;
+use super::bucket::word;
 use super::call::Call;
 use super::error::{Result, S3Error};
 use super::op::Op;
@@ -83,8 +84,12 @@ async fn of_bucket(call: &Call, body: &mut Body) -> Result<Answer> {
         Op::GetBucketLocation => bucket::location(call).await,
         Op::GetBucketVersioning => bucket::get_versioning(call).await,
         Op::PutBucketVersioning => bucket::put_versioning(call, body).await,
-        Op::GetBucketOffline => bucket::get_offline(call).await,
-        Op::PutBucketOffline => bucket::put_offline(call, body).await,
+        Op::GetBucketAck => word::ACK.get(call),
+        Op::PutBucketAck => word::ACK.put(call, body).await,
+        Op::GetBucketOffline => word::OFFLINE.get(call),
+        Op::PutBucketOffline => word::OFFLINE.put(call, body).await,
+        Op::GetBucketRead => word::READ.get(call),
+        Op::PutBucketRead => word::READ.put(call, body).await,
         Op::GetObjectLockConfiguration => bucket::get_lock(call).await,
         Op::PutObjectLockConfiguration => bucket::put_lock(call, body).await,
         Op::GetBucketTagging => bucket::get_tags(call).await,

@@ -1,5 +1,6 @@
 //! Headers of S3's: which are understood. One that isn't may change what a request means, so it is refused, never ignored.
 
+use super::bucket::word::{ACK, READ};
 use super::error::{Result, S3Error};
 use super::hash::Algorithm;
 use super::head::Head;
@@ -56,15 +57,19 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Headers beginning with `x-cairn-` that are understood.
-pub const OWN: &[&str] = &["x-cairn-read", "x-cairn-mode", "x-cairn-parents"];
+pub const OWN: &[&str] = &["x-cairn-read", "x-cairn-ack", "x-cairn-mode", "x-cairn-parents"];
 
 /// Refuses a request with headers that aren't understood.
 ///
 /// # Errors
-/// 501 with the header's name.
+/// 501 with the header's name, or 400 if one of Cairn's own says what isn't known.
 pub fn check(head: &Head) -> Result<()> {
-    let strange = head.headers.keys().map(hyper::header::HeaderName::as_str).find(|name| !is_known(name));
-    strange.map_or(Ok(()), |name| Err(S3Error::not_implemented(&format!("The header {name}")).with("Header", name)))
+    if let Some(name) = head.headers.keys().map(hyper::header::HeaderName::as_str).find(|name| !is_known(name)) {
+        return Err(S3Error::not_implemented(&format!("The header {name}")).with("Header", name));
+    }
+    ACK.stated(head)?;
+    READ.stated(head)?;
+    Ok(())
 }
 
 fn is_known(name: &str) -> bool {

@@ -55,6 +55,7 @@ macro_rules! operations {
 operations! {
     ListBuckets GET Service "" "s3:ListAllMyBuckets";
     GetBucketAccelerateConfiguration GET Bucket "accelerate" "s3:GetAccelerateConfiguration";
+    GetBucketAck GET Bucket "x-cairn-ack" "s3:GetBucketAck";
     GetBucketAcl GET Bucket "acl" "s3:GetBucketAcl";
     GetBucketCors GET Bucket "cors" "s3:GetBucketCORS";
     GetBucketEncryption GET Bucket "encryption" "s3:GetEncryptionConfiguration";
@@ -66,6 +67,7 @@ operations! {
     GetBucketOwnershipControls GET Bucket "ownershipControls" "s3:GetBucketOwnershipControls";
     GetBucketPolicyStatus GET Bucket "policyStatus" "s3:GetBucketPolicyStatus";
     GetBucketPolicy GET Bucket "policy" "s3:GetBucketPolicy";
+    GetBucketRead GET Bucket "x-cairn-read" "s3:GetBucketRead";
     GetBucketReplication GET Bucket "replication" "s3:GetReplicationConfiguration";
     GetBucketRequestPayment GET Bucket "requestPayment" "s3:GetBucketRequestPayment";
     GetBucketTagging GET Bucket "tagging" "s3:GetBucketTagging";
@@ -78,12 +80,14 @@ operations! {
     ListObjectsV2 GET Bucket "list-type" "s3:ListBucket";
     ListObjects GET Bucket "" "s3:ListBucket";
     HeadBucket HEAD Bucket "" "s3:ListBucket";
+    PutBucketAck PUT Bucket "x-cairn-ack" "s3:PutBucketAck";
     PutBucketAcl PUT Bucket "acl" "s3:PutBucketAcl";
     PutBucketCors PUT Bucket "cors" "s3:PutBucketCORS";
     PutBucketLifecycleConfiguration PUT Bucket "lifecycle" "s3:PutLifecycleConfiguration";
     PutBucketOffline PUT Bucket "x-cairn-offline" "s3:PutBucketOffline";
     PutBucketOwnershipControls PUT Bucket "ownershipControls" "s3:PutBucketOwnershipControls";
     PutBucketPolicy PUT Bucket "policy" "s3:PutBucketPolicy";
+    PutBucketRead PUT Bucket "x-cairn-read" "s3:PutBucketRead";
     PutBucketTagging PUT Bucket "tagging" "s3:PutBucketTagging";
     PutBucketVersioning PUT Bucket "versioning" "s3:PutBucketVersioning";
     PutBucketWebsite PUT Bucket "website" "s3:PutBucketWebsite";

@@ -313,6 +313,40 @@ impl Slot {
         self.until(|| (self.applied.get() >= committed).then_some(())).await
     }
 
+    /// Waits until every node of the group has all that is in the log by now, durably, but for those that don't answer. How many
+    /// have it, and of how many.
+    ///
+    /// # Errors
+    /// If this node doesn't lead.
+    pub async fn copies(&self) -> Result<(usize, usize), SlotError> {
+        let (began, end) = (time::now(), self.log.end());
+        let term = self.leading().ok_or_else(|| self.not_leader())?;
+        if self.have(end).is_none_or(|(have, of)| have < of) {
+            self.wake();
+            self.beat_all();
+        }
+        let copies = self.until(|| {
+            if self.leading() != Some(term) {
+                return Some(Err(self.not_leader()));
+            }
+            let (have, of) = self.have(end)?;
+            let raft = self.raft.borrow();
+            let is_silent = |peer: &&Peer| peer.matched < end && peer.missed >= Some(began);
+            let silent = raft.lead()?.peers.values().filter(is_silent).count();
+            let has_landed = self.log.landed_to() >= end;
+            (has_landed && have + silent >= of).then_some(Ok((have, of)))
+        });
+        copies.await?
+    }
+
+    /// How many nodes of the group have so many entries durably, and how many nodes it has; `None` if this one doesn't lead it.
+    pub fn have(&self, end: u64) -> Option<(usize, usize)> {
+        let raft = self.raft.borrow();
+        let peers = &raft.lead()?.peers;
+        let others = peers.values().filter(|peer| peer.matched >= end).count();
+        Some((others + usize::from(self.log.landed_to() >= end), peers.len() + 1))
+    }
+
     fn is_acked_since(&self, began: Instant) -> bool {
         self.raft.borrow().quorum_acked(time::now()) >= Some(began)
     }

@@ -352,6 +352,19 @@ impl Slots {
         time::timeout(self.0.options.propose_limit, slot.confirm()).await.unwrap_or(Err(SlotError::NoQuorum))
     }
 
+    /// Waits until every node of the group has all that was answered before now, durably, but for those that don't answer. How many
+    /// have it, and of how many.
+    ///
+    /// # Errors
+    /// If this node doesn't lead.
+    pub async fn copies(&self, slot: u32) -> Result<(usize, usize), SlotError> {
+        let slot = self.slot(slot)?;
+        slot.check()?;
+        let end = slot.log.end();
+        let copies = time::timeout(self.0.options.propose_limit, slot.copies()).await;
+        copies.unwrap_or_else(|_| slot.have(end).ok_or_else(|| slot.not_leader()))
+    }
+
     /// Lends a slot's rows if nobody need be asked whether they are up to date: as behind a [`Slots::barrier`], at once. `None`:
     /// ask, or there is something wrong that the barrier will say.
     pub fn read_alone<R>(&self, slot: u32, read: impl FnOnce(&dyn Rows) -> R) -> Option<R> {

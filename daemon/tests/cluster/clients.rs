@@ -254,6 +254,31 @@ fn an_idempotency_key_has_one_effect() {
 }
 
 #[test]
+fn a_bucket_says_when_commits_are_answered_that_dont() {
+    run(|served| async move {
+        let ann = served.user("ann");
+        let photos = ann.bucket("photos").await;
+        let ack = async || {
+            let MapUpdate::Map(map) = ann.0.map(MapRequest::default(), LONG).await.expect("a map") else {
+                panic!("no map")
+            };
+            map.buckets[0].ack
+        };
+        assert_eq!(ack().await, Ack::Quorum);
+        let update = |ack| Change::UpdateBucket(Bucket { id: photos, ack, ..Bucket::default() });
+        ann.propose(update(Ack::All)).await.expect("changed");
+        assert_eq!(ack().await, Ack::All);
+        ann.propose(update(Ack::Unset)).await.expect("changed");
+        assert_eq!(ack().await, Ack::All, "what isn't said stays");
+        // All nodes of a cluster of one are that one, and it takes nothing provisionally.
+        for ack in [Ack::Unset, Ack::One, Ack::Quorum, Ack::All] {
+            let commit = Commit { ack, ..of(photos, "a", "text") };
+            assert_eq!(ann.commit(commit).await.expect("committed").state, VersionState::Confirmed);
+        }
+    });
+}
+
+#[test]
 fn a_batch_is_decided_one_by_one_and_listed_page_by_page() {
     run(|served| async move {
         let ann = served.user("ann");

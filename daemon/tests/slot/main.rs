@@ -6,6 +6,7 @@
     reason = "tests of real machines need the real thing to compare with"
 )]
 
+mod copies;
 mod drivers;
 #[allow(dead_code, reason = "shared with the tests of RPC")]
 #[path = "../rpc/fake.rs"]

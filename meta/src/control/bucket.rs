@@ -29,6 +29,38 @@ pub enum Offline {
     Reject,
 }
 
+/// Which nodes have a version, durably, before its writer is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Ack {
+    /// A majority of the slot's: the version is confirmed.
+    #[default]
+    #[n(0)]
+    Quorum,
+    /// The one that takes the write, where that may be provisional; a majority else.
+    #[n(1)]
+    One,
+    /// All of the slot's.
+    #[n(2)]
+    All,
+}
+
+/// What readers are shown who don't say what they want.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Reads {
+    /// The preferred head, as fresh as an answer can be.
+    #[default]
+    #[n(0)]
+    Preferred,
+    /// The same of what is confirmed.
+    #[n(1)]
+    Confirmed,
+    /// What the node that is asked has, however old that is.
+    #[n(2)]
+    Local,
+}
+
 /// What a bucket's owner may set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct BucketSettings {
@@ -59,6 +91,12 @@ pub struct BucketSettings {
     /// Documents by name that a gateway keeps here (lifecycle, CORS, policy, website, tags), as it was given them.
     #[n(8)]
     pub documents: Vec<Pair>,
+    /// When writers are answered who don't say what they want.
+    #[cbor(n(9), default)]
+    pub ack: Ack,
+    /// What readers are shown.
+    #[cbor(n(10), default)]
+    pub read: Reads,
 }
 
 /// A retention that begins with each version.
@@ -238,4 +276,16 @@ fn check_settings(new: &BucketSettings, old: &BucketSettings) -> Result<(), Refu
         () if documents > DOCUMENTS_MAX => fail("the documents of a bucket are longer than 256 KiB together"),
         () => Ok(()),
     }
+}
+
+#[test]
+fn settings_of_earlier_versions_mean_what_they_meant() {
+    let bytes = minicbor::to_vec(BucketSettings { offline: Offline::Reject, ..BucketSettings::default() });
+    let mut bytes = bytes.expect("it is memory");
+    let (length, end) = (bytes[0], bytes.len());
+    // An array of eleven; those that came later are the last, of a byte each.
+    assert_eq!((length, &bytes[end - 2..]), (0x8B, &[0, 0][..]));
+    bytes[0] = 0x89;
+    let earlier: BucketSettings = minicbor::decode(&bytes[..end - 2]).expect("it is understood");
+    assert_eq!((earlier.offline, earlier.ack, earlier.read), (Offline::Reject, Ack::Quorum, Reads::Preferred));
 }

@@ -67,7 +67,7 @@ fn version() -> Version {
 }
 
 fn commit(mode: CommitMode, content: Content) -> Commit {
-    Commit { bucket: 8, key: "a/\0ÿ".to_owned(), idempotency: Some([6; 16]), mode, content }
+    Commit { bucket: 8, key: "a/\0ÿ".to_owned(), idempotency: Some([6; 16]), mode, content, ack: Ack::All }
 }
 
 fn errors() -> Vec<Error> {
@@ -193,7 +193,8 @@ pub fn visit(visitor: &mut impl Visitor) {
     visitor.visit("received", Answer::Ok(SnapshotProgress::Received(7)));
     visitor.visit("done", Answer::Ok(SnapshotProgress::Done(Bytes::from_static(b"ok"))));
     visitor.visit("map", MapRequest { call, have: 5 });
-    let bucket = Bucket { id: 1, name: "b".to_owned(), policy: "p".to_owned(), offline: Offline::Reject };
+    let bucket =
+        Bucket { id: 1, name: "b".to_owned(), policy: "p".to_owned(), offline: Offline::Reject, ack: Ack::One };
     let address = NodeRef { node: 1, address: "10.0.0.1:7000".to_owned() };
     let map = ClusterMap {
         epoch: 2,

@@ -98,7 +98,7 @@ impl Cluster {
     }
 
     /// Somebody who asks this node.
-    fn client(&self, node: usize, key: &Value) -> Client {
+    pub fn client(&self, node: usize, key: &Value) -> Client {
         Client::new(address(self.nodes[node].as_ref().expect("it runs")), key)
     }
 
@@ -280,7 +280,7 @@ fn one_of_fifty_writers_is_first_whoever_is_killed_or_stands_still() {
 }
 
 /// A request that is made again while nobody can say what becomes of it.
-fn settled(client: &mut Client, method: &str, target: &str, body: &[u8]) -> Reply {
+pub fn settled(client: &mut Client, method: &str, target: &str, body: &[u8]) -> Reply {
     for _ in 0..60 {
         let reply = client.ask(method, target, &[], body);
         if reply.status != 503 {

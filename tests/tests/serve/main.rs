@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests are about real machines")]
 
+mod acks;
 mod clients;
 mod cluster;
 mod evacuate;

@@ -33,6 +33,10 @@ pub enum Setting {
     Tagging,
     /// What a node does with writes while it reaches no leader: accept or reject
     Offline,
+    /// How many nodes have what was written when its writer is answered: one, quorum or all
+    Ack,
+    /// What readers are shown: preferred, confirmed or local
+    Read,
 }
 
 impl Setting {
@@ -53,7 +57,14 @@ impl Setting {
             Self::Website => "website",
             Self::Tagging => "tagging",
             Self::Offline => "x-cairn-offline",
+            Self::Ack => "x-cairn-ack",
+            Self::Read => "x-cairn-read",
         }
+    }
+
+    /// Whether it is one word, not a document.
+    fn is_word(self) -> bool {
+        self.name().starts_with("x-cairn-")
     }
 }
 
@@ -78,7 +89,7 @@ pub struct Set {
     name: String,
     /// Which
     setting: Setting,
-    /// A file with the document, or - for standard input; for versioning: enabled or suspended; for offline: accept or reject
+    /// A file with the document, or - for standard input; or a word, for versioning, offline, ack and read
     #[arg(required_unless_present = "none")]
     value: Option<String>,
     /// Remove the setting
@@ -117,7 +128,7 @@ fn brief(setting: Setting, document: Option<&str>) -> String {
             within("Mode").map_or("enabled".to_owned(), |mode| format!("enabled, {}", mode.to_lowercase()))
         }
         Setting::Policy | Setting::Cors | Setting::Website => "set".to_owned(),
-        Setting::Offline => text.to_owned(),
+        Setting::Offline | Setting::Ack | Setting::Read => text.to_owned(),
     }
 }
 
@@ -180,7 +191,7 @@ async fn document(setting: Setting, value: &str) -> Result<Bytes, Failure> {
         };
         return Ok(Client::versioning(status));
     }
-    if setting == Setting::Offline {
+    if setting.is_word() {
         return Ok(Bytes::from(value.to_owned()));
     }
     let unread = |error: std::io::Error| Failure::Input(format!("can't read {value}: {error}"));

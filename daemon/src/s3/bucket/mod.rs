@@ -4,11 +4,11 @@ pub mod cors;
 mod life;
 mod lifecycle;
 mod lock;
-mod offline;
 mod setting;
 mod tagging;
 mod versioning;
 pub mod website;
+pub mod word;
 
 use bytes::Bytes;
 
@@ -20,7 +20,6 @@ use super::object::Checks;
 pub use life::{check_count, create, delete, head, list, location};
 pub use lifecycle::{DOCUMENT as LIFECYCLE, delete as delete_lifecycle, get as get_lifecycle, put as put_lifecycle};
 pub use lock::{get as get_lock, put as put_lock};
-pub use offline::{get as get_offline, put as put_offline};
 pub use setting::{
     delete_block, delete_encryption, delete_ownership, delete_policy, get_acl, get_block, get_empty, get_encryption,
     get_ownership, get_payer, get_policy, get_policy_status, get_replication, put_acl, put_block, put_ownership,

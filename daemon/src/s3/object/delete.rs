@@ -8,7 +8,7 @@ use s3s::dto::{Delete, ObjectIdentifier};
 
 use super::Checks;
 use super::condition::{etags, of_write};
-use crate::cluster::Commit;
+use crate::cluster::{Commit, Copies};
 use crate::s3::access::acl::Permission;
 use crate::s3::answer::Answer;
 use crate::s3::body::Body;
@@ -34,6 +34,8 @@ struct Deleted {
     is_marker: bool,
     /// Who has the version that was made, or knows that there was none to be deleted.
     state: Option<State>,
+    /// How many nodes have the version that was made.
+    copies: Option<Copies>,
 }
 
 /// Deletes an object, or a version.
@@ -44,6 +46,7 @@ pub async fn delete(call: &Call) -> Result<Answer> {
     let deleted = delete_one(call, &bucket, call.key(), which, of_write(&call.head)?).await?;
     let answer = Answer::no_content().maybe("x-amz-version-id", deleted.version);
     let answer = answer.maybe("x-cairn-state", deleted.state.map(state_name));
+    let answer = deleted.copies.into_iter().fold(answer, Answer::with_copies);
     Ok(if deleted.is_marker { answer.with("x-amz-delete-marker", "true") } else { answer })
 }
 
@@ -56,7 +59,7 @@ async fn delete_one(
 ) -> Result<Deleted> {
     let Some(which) = which else {
         let mode = if conditions.is_empty() { Mode::Overwrite } else { Mode::Conditional(conditions) };
-        let Commit { committed, state, .. } = match call.commit(bucket, key, mode, What::Deletion).await {
+        let Commit { committed, state, copies } = match call.commit(bucket, key, mode, What::Deletion).await {
             // What isn't there is gone, whatever it should have been.
             Err(error) if error.code() == Code::NoSuchKey => return Ok(Deleted::default()),
             other => other?,
@@ -65,7 +68,8 @@ async fn delete_one(
         let version = committed.id.filter(|_| is_marker).map(|id| version_name(id, committed.is_null));
         // That there was nothing to delete is only what this node knows, if it is alone.
         let is_said = committed.id.is_some() || state == State::Provisional;
-        return Ok(Deleted { version, is_marker, state: is_said.then_some(state) });
+        let (state, copies) = (is_said.then_some(state), committed.id.map(|_| copies));
+        return Ok(Deleted { version, is_marker, state, copies });
     };
     let bypass = bypass(call, bucket, key)?;
     let erase = |place| Command::Erase(Erase { place, which, bypass, conditions: conditions.clone() });
@@ -73,7 +77,7 @@ async fn delete_one(
     match call.command(bucket, key, erase).await {
         Ok(Done::Erased(erased)) => {
             let (version, is_marker) = (named(erased.is_null, erased.id), erased.kind == Kind::DeleteMarker);
-            Ok(Deleted { version, is_marker, state: None })
+            Ok(Deleted { version, is_marker, ..Deleted::default() })
         }
         Ok(_) => Err(Code::InternalError.into()),
         // What is gone is gone.
@@ -82,8 +86,7 @@ async fn delete_one(
                 Which::Id(id) => named(false, id),
                 Which::Null | Which::Preferred => Some("null".to_owned()),
             },
-            is_marker: false,
-            state: None,
+            ..Deleted::default()
         }),
         // A delete marker is there and matches nothing.
         Err(error) if error.code() == Code::NoSuchKey => Err(Code::PreconditionFailed.into()),

@@ -76,7 +76,7 @@ pub async fn answer(call: &Call, bucket: &Bucket, found: Found) -> Result<Answer
     let is_large = length > 64 << 10;
     let permit =
         if is_large { Some(call.gateway.admission().admit(HELD_BYTES.min(length as usize)).await?) } else { None };
-    let (cluster, key, freshness) = (call.cluster().clone(), call.key().to_owned(), call.freshness()?);
+    let (cluster, key, freshness) = (call.cluster().clone(), call.key().to_owned(), call.freshness(bucket));
     let source = Source { cluster, bucket: bucket.record().id, key, freshness };
     answer.body = Out::begun(source.begin(content, span, permit).await?, length);
     Ok(answer)

@@ -191,7 +191,7 @@ async fn hashed(
     let permit = call.gateway.admission().admit(HELD_BYTES).await?;
     let mut sums = Sums::new(wanted.as_slice());
     let length = span.end - span.start;
-    let (cluster, key, freshness) = (call.cluster().clone(), key.to_owned(), call.freshness()?);
+    let (cluster, key, freshness) = (call.cluster().clone(), key.to_owned(), call.freshness(from));
     let reader = Source { cluster, bucket: from.record().id, key, freshness };
     match Out::begun(reader.begin(source, span, Some(permit)).await?, length) {
         Out::Empty => {}

@@ -197,12 +197,18 @@ impl Client<'_> {
             Ask::Replace(_, value) => (Method::PUT, value, vec![("if-match", etag.as_str())]),
             Ask::Delete => (Method::DELETE, 0, vec![]),
         };
+        let ack = ack();
+        let headers = [headers, vec![("x-cairn-ack", ack)]].concat();
         let body = if value == 0 { Vec::new() } else { body_of(value) };
         let to = self.place(key, is_long(value));
         let begun = self.books.history.moment();
         let said = match ask(to, method, &path(key), &headers, body).await {
             // It takes effect when its slot has it, or stays a branch.
             Ok(answer) if !answer.is_agreed && answer.status.is_success() => {
+                if ack == "all" {
+                    return self.broke(format!("one node answers for all that it has {value} of key {key}"));
+                }
+                self.books.was_cut_off.set(self.books.was_cut_off.get() || ack == "quorum");
                 self.books.provisional.borrow_mut().push((key, value));
                 // Each makes the search for an order longer, as nobody knows whether and when it took effect.
                 sleep(PROVISIONAL_PAUSE).await;
@@ -278,6 +284,15 @@ impl Client<'_> {
     fn heard(&self, begun: i64, key: u64, asked: Ask, said: Option<u64>) {
         self.books.answered.set(self.books.answered.get() + u64::from(said.is_some()));
         self.books.history.end(begun, key, asked, said);
+    }
+}
+
+/// How many nodes are to have a write: one only now and then, see [`PROVISIONAL_PAUSE`].
+fn ack() -> &'static str {
+    match below(40) {
+        0 => "one",
+        1..8 => "all",
+        _ => "quorum",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use cairn_daemon::rpc::{Backoff, Credential, Identity, Limits, Pool};
 use cairn_schema::{
-    Commit, CommitMode, CommitRequest, Condition, Content, EntryKind, Error, ErrorKind, ListRequest, Payload,
+    Ack, Commit, CommitMode, CommitRequest, Condition, Content, EntryKind, Error, ErrorKind, ListRequest, Payload,
     ReadRequest, ReadResult, VersionKind,
 };
 
@@ -43,7 +43,8 @@ pub async fn ask(books: &Books, pool: &Pool, request: Request) -> Option<Vec<u8>
                 b'n' => (CommitMode::Conditional(vec![Condition::Absent]), content(one)),
                 _ => (CommitMode::Conditional(vec![Condition::EtagIn(vec![one.to_string()])]), content(other)),
             };
-            let commit = Commit { bucket, key, idempotency: Some(token.to_le_bytes()), mode, content };
+            let ack = if below(6) == 0 { Ack::All } else { Ack::Unset };
+            let commit = Commit { bucket, key, idempotency: Some(token.to_le_bytes()), mode, content, ack };
             let request = CommitRequest { commits: vec![commit], ..CommitRequest::default() };
             let answer = peer.commit(request, within).await.and_then(|mut each| each.pop().expect("one for each"));
             match answer {
