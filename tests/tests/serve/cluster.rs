@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::node::{Disks, Node, err, run};
 use crate::s3::{Client, Reply, address};
+use crate::wires::Wires;
 
 /// Few enough for three programs with all their checks on one machine.
 const SLOTS: u32 = 8;
@@ -33,6 +34,8 @@ pub struct Cluster {
     disks: Vec<Disks>,
     pub nodes: Vec<Option<Node>>,
     pub peers: Vec<SocketAddr>,
+    /// By which they reach each other.
+    wires: Wires,
 }
 
 impl Cluster {
@@ -42,7 +45,8 @@ impl Cluster {
         let peers: Vec<SocketAddr> = taken.iter().map(|taken| taken.local_addr().expect("it is bound")).collect();
         drop(taken);
         let disks: Vec<Disks> = (0..count).map(|_| Disks::new(1)).collect();
-        let mut cluster = Self { disks, nodes: (0..count).map(|_| None).collect(), peers };
+        let wires = Wires::between(&peers);
+        let mut cluster = Self { disks, nodes: (0..count).map(|_| None).collect(), peers, wires };
         // The first draws the secret; the others are refused without it, then are given it, as people do.
         cluster.nodes[0] = Some(cluster.begin(0));
         cluster.nodes[0].as_mut().expect("it runs").until("waiting for most nodes");
@@ -53,7 +57,7 @@ impl Cluster {
             "--cluster-node",
             "2",
             "--cluster-peers",
-            &cluster.peers(),
+            &cluster.peers(1),
             "--listen-management",
             "off",
             "--listen-rpc",
@@ -70,13 +74,13 @@ impl Cluster {
         cluster
     }
 
-    fn peers(&self) -> String {
-        let peers: Vec<String> = (1..).zip(&self.peers).map(|(node, at)| format!("{node}={at}")).collect();
+    fn peers(&self, node: usize) -> String {
+        let peers: Vec<String> = (1..).zip(self.wires.ends(node)).map(|(node, at)| format!("{node}={at}")).collect();
         peers.join(",")
     }
 
     fn begin(&self, node: usize) -> Node {
-        let (number, peers, at) = ((node + 1).to_string(), self.peers(), self.peers[node].to_string());
+        let (number, peers, at) = ((node + 1).to_string(), self.peers(node), self.peers[node].to_string());
         Node::begin(
             &self.disks[node],
             &["--cluster-slots", "8", "--cluster-node", &number, "--cluster-peers", &peers, "--listen-rpc", &at],
@@ -233,7 +237,7 @@ fn asking<T: Send + 'static, F: std::future::Future<Output = T> + 'static>(
 }
 
 #[test]
-fn one_of_fifty_writers_is_first_whoever_is_killed_or_stands_still() {
+fn one_of_fifty_writers_is_first_whoever_is_killed_cut_off_or_stands_still() {
     let mut cluster = Cluster::start(3);
     let who = (cluster.identity(), cluster.peers.clone());
     let bucket = asking(who.clone(), |pool| async move { make_bucket(&pool).await });
@@ -244,18 +248,31 @@ fn one_of_fifty_writers_is_first_whoever_is_killed_or_stands_still() {
         let with = who.clone();
         let racing = std::thread::spawn(move || asking(with, move |pool| race(pool, bucket, key)));
         std::thread::sleep(RealDuration::from_millis(7 * round));
+        let first = || assert_eq!(racing.join().expect("it doesn't panic"), 1, "round {round}");
         let node = cluster.nodes[leader].take().expect("it runs");
-        if round % 2 == 0 {
-            node.kill();
-            assert_eq!(racing.join().expect("it doesn't panic"), 1, "round {round}");
-            cluster.nodes[leader] = Some(cluster.begin(leader));
-        } else {
-            node.signal("-STOP");
-            std::thread::sleep(RealDuration::from_secs(4));
-            node.signal("-CONT");
-            assert_eq!(racing.join().expect("it doesn't panic"), 1, "round {round}");
-            cluster.nodes[leader] = Some(node);
+        match round % 3 {
+            0 => {
+                node.kill();
+                first();
+                cluster.nodes[leader] = Some(cluster.begin(leader));
+                continue;
+            }
+            1 => {
+                node.signal("-STOP");
+                std::thread::sleep(RealDuration::from_secs(4));
+                node.signal("-CONT");
+            }
+            // Writers reach it, and it reaches nobody.
+            _ => {
+                cluster.wires.cut(leader, true);
+                std::thread::sleep(RealDuration::from_secs(4));
+                let now = asking(who.clone(), move |pool| async move { leader_of(&pool, slot).await });
+                assert_ne!(now, leader, "nobody follows it any more");
+                cluster.wires.cut(leader, false);
+            }
         }
+        first();
+        cluster.nodes[leader] = Some(node);
     }
     // Whatever node is asked, it is one cluster.
     let key = |node: usize, more: &[&str]| cluster.key(node, more);

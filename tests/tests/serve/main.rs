@@ -15,3 +15,4 @@ mod node;
 mod oldest;
 mod s3;
 mod settings;
+mod wires;
