@@ -2,6 +2,7 @@
 
 use cairn_daemon::actor::Rate;
 use cairn_daemon::config::{Complaints, Config, KEYS, Sources};
+use cairn_meta::control::state::Setting;
 
 fn sources(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
     let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
@@ -43,6 +44,51 @@ fn the_later_source_counts_and_is_named() {
     assert_eq!(shown(&config, "log.level"), "debug (--log-level)");
     assert_eq!(shown(&config, "driver"), "auto (default)");
     assert_eq!(config.scrub_rate(), Rate::PerSecond(2 << 20));
+}
+
+fn in_cluster(config: &Config, says: &[(&str, &str)]) -> (Config, Vec<String>) {
+    let setting = |value: &str| Setting { value: value.to_owned(), epoch: 12 };
+    let says: Vec<(&str, Setting)> = says.iter().map(|(name, value)| (*name, setting(value))).collect();
+    config.in_cluster(says.iter().map(|(name, setting)| (*name, setting)))
+}
+
+#[test]
+fn the_cluster_counts_more_than_a_default_and_less_than_the_node() {
+    let file = "[scrub]\nbytes_per_second = \"64MiB\"";
+    let variables = [("CAIRN_SETTLE_BYTES_PER_SECOND", "2MiB")];
+    let own = Config::resolve(&sources(file, &variables, &[("log.level", "debug")])).expect("all is right");
+    let rates = ["compact", "scrub", "settle"].map(|actor| format!("{actor}.bytes_per_second"));
+    let says: Vec<(&str, &str)> =
+        rates.iter().map(|name| (name.as_str(), "5MiB")).chain([("log.level", "warn")]).collect();
+    let (config, complaints) = in_cluster(&own, &says);
+    assert_eq!(complaints, [""; 0]);
+    assert_eq!(shown(&config, "compact.bytes_per_second"), "5MiB (the cluster, at epoch 12)");
+    assert_eq!(shown(&config, "scrub.bytes_per_second"), "64MiB (cairn.toml:2)", "though it is the default");
+    assert_eq!(shown(&config, "settle.bytes_per_second"), "2MiB (CAIRN_SETTLE_BYTES_PER_SECOND)");
+    assert_eq!(shown(&config, "log.level"), "debug (--log-level)");
+    let changes: Vec<_> = own.changes(&config).into_iter().map(|change| change.key).collect();
+    assert_eq!(changes, ["compact.bytes_per_second"]);
+    // What it says no more is forgotten.
+    assert_eq!(in_cluster(&config, &[]), (own, vec![]));
+}
+
+#[test]
+fn what_the_cluster_says_and_nobody_understands_is_passed_over() {
+    let own = Config::resolve(&Sources::default()).expect("nothing is wrong with nothing");
+    let says = [("scrub.bytes_per_secnd", "1MiB"), ("memory", "1GiB"), ("log.level", "loud"), ("zebra", "1")];
+    let (config, complaints) = in_cluster(&own, &says);
+    assert_eq!(config, own);
+    assert_eq!(
+        complaints,
+        [
+            "the cluster, at epoch 12: there is no setting scrub.bytes_per_secnd; did you mean scrub.bytes_per_second?",
+            "the cluster, at epoch 12: memory is each node's own and changes at its start: set it in the node's file, a variable or a flag",
+            "the cluster, at epoch 12: log.level = loud has \"loud\" where a level should be; choose error, warn, info, debug or trace, or MODULE=LEVEL",
+            "the cluster, at epoch 12: there is no setting zebra; `cairn config list` shows those there are",
+        ]
+    );
+    let (config, complaints) = in_cluster(&own, &[("zebra", "1"), ("scrub.bytes_per_second", "1MiB")]);
+    assert_eq!((config.scrub_rate(), complaints.len()), (Rate::PerSecond(1 << 20), 1), "the rest counts");
 }
 
 #[test]

@@ -46,7 +46,8 @@ pub struct Key {
     pub kind: Kind,
     /// Its value when nobody says otherwise; `None` if somebody must.
     pub default: Option<&'static str>,
-    /// Whether a running node takes it over on SIGHUP.
+    /// Whether a running node takes another value over: on SIGHUP, or when the cluster says so. The cluster may have values for
+    /// exactly these.
     pub is_live: bool,
     /// One line for people.
     pub about: &'static str,
@@ -197,6 +198,25 @@ impl Key {
         KEYS.iter().find(|key| key.name == name)
     }
 
+    /// The setting of this name, if the cluster may have a value for it.
+    ///
+    /// # Errors
+    /// Why it may not, and what to do instead.
+    pub fn of_cluster(name: &str) -> Result<&'static Self, String> {
+        match Self::find(name) {
+            Some(key) if key.is_live => Ok(key),
+            Some(_) => Err(format!(
+                "{name} is each node's own and changes at its start: set it in the node's file, a variable or a flag"
+            )),
+            None => Err(unknown(name, Self::all_of_cluster().map(|key| key.name), "cairn config list")),
+        }
+    }
+
+    /// All that the cluster may have values for.
+    pub fn all_of_cluster() -> impl Iterator<Item = &'static Self> {
+        KEYS.iter().filter(|key| key.is_live)
+    }
+
     /// Its environment variable.
     pub fn variable(&self) -> String {
         format!("CAIRN_{}", self.name.replace('.', "_").to_uppercase())
@@ -208,8 +228,16 @@ impl Key {
     }
 }
 
+/// What is said of a name that no setting has, and the command that shows those there are.
+pub fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>, shown_by: &str) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("there is no setting {name}; did you mean {near}?"),
+        None => format!("there is no setting {name}; `{shown_by}` shows those there are"),
+    }
+}
+
 /// The name most like `wrong`, if one is like it at all.
-pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let rated = names.map(|name| (strsim::jaro_winkler(wrong, name), name));
     let best = rated.max_by(|(one, _), (other, _)| one.total_cmp(other));
     best.filter(|(likeness, _)| *likeness > 0.7).map(|(_, name)| name)

@@ -1,7 +1,8 @@
-//! The configuration of a node: a file, then variables, then flags; the later counts.
+//! The configuration of a node: what the cluster says, then a file, then variables, then flags; the later counts.
 //!
 //! ```text
-//!   KEYS ─┬─ cairn.toml    listen.management = "127.0.0.1:8080"
+//!   KEYS ─┬─ the cluster   log.level = "info", at epoch 12: of what is live only, and once the node has a map
+//!         ├─ cairn.toml    listen.management = "127.0.0.1:8080"
 //!         ├─ environment   CAIRN_LISTEN_MANAGEMENT=127.0.0.1:8080      ──► Config: each value, and where it is from
 //!         └─ flags         --listen-management 127.0.0.1:8080
 //! ```
@@ -16,18 +17,24 @@ mod value;
 use std::fmt;
 use std::net::SocketAddr;
 
+use cairn_meta::control::state::Setting;
 pub use key::{KEYS, Key, Kind};
 pub use value::Value;
 
 use crate::actor::Rate;
 use crate::trace::Levels;
-use key::nearest;
+use key::unknown;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Nobody said anything.
     Default,
+    /// The cluster's settings.
+    Cluster {
+        /// When it was put there.
+        epoch: u64,
+    },
     /// A line of the file.
     File {
         /// Its name.
@@ -41,10 +48,18 @@ pub enum Origin {
     Flag(String),
 }
 
+impl Origin {
+    /// Whether the node itself was told, and not only others.
+    fn is_own(&self) -> bool {
+        !matches!(self, Self::Default | Self::Cluster { .. })
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Cluster { epoch } => write!(f, "the cluster, at epoch {epoch}"),
             Self::File { path, line } => write!(f, "{path}:{line}"),
             Self::Variable(name) => f.write_str(name),
             Self::Flag(name) => write!(f, "--{name}"),
@@ -112,6 +127,21 @@ impl Config {
             resolving.flag(name, text);
         }
         if resolving.complaints.is_empty() { Ok(resolving.config) } else { Err(Complaints(resolving.complaints)) }
+    }
+
+    /// The same in a cluster that says this, and no longer what it said before. What can't be understood of it is passed over, as
+    /// another version of the program may have put it there, and complained about.
+    pub fn in_cluster<'a>(&self, says: impl IntoIterator<Item = (&'a str, &'a Setting)>) -> (Self, Vec<String>) {
+        let mut resolving = Resolving::new();
+        for (name, setting) in says {
+            resolving.cluster(name, setting);
+        }
+        for (value, own) in resolving.config.values.iter_mut().zip(&self.values) {
+            if own.as_ref().is_some_and(|(_, origin)| origin.is_own()) {
+                value.clone_from(own);
+            }
+        }
+        (resolving.config, resolving.complaints)
     }
 
     /// The settings with their values and origins, in the order of [`KEYS`].
@@ -290,6 +320,9 @@ impl Config {
     }
 }
 
+/// The command that shows what a node can be told.
+const SHOWN_BY: &str = "cairn config print";
+
 /// A configuration that is being put together.
 struct Resolving {
     config: Config,
@@ -303,6 +336,14 @@ impl Resolving {
             Some((value, Origin::Default))
         };
         Self { config: Config { values: KEYS.iter().map(default).collect() }, complaints: vec![] }
+    }
+
+    fn cluster(&mut self, name: &str, setting: &Setting) {
+        let origin = Origin::Cluster { epoch: setting.epoch };
+        match Key::of_cluster(name) {
+            Ok(key) => self.take(key, &setting.value, Value::read(key, &setting.value), origin),
+            Err(why) => self.complaints.push(format!("{origin}: {why}")),
+        }
     }
 
     fn file(&mut self, path: &str, text: &str) {
@@ -323,7 +364,7 @@ impl Resolving {
                 continue;
             }
             let Some(key) = Key::find(&item.name) else {
-                let unknown = unknown(&item.name, KEYS.iter().map(|key| key.name));
+                let unknown = unknown(&item.name, KEYS.iter().map(|key| key.name), SHOWN_BY);
                 self.complaints.push(format!("{path}:{line}: {unknown}"));
                 continue;
             };
@@ -345,7 +386,7 @@ impl Resolving {
         for (name, text) in variables.iter().filter(|(name, _)| ours(name)) {
             match KEYS.iter().find(|key| key.variable() == *name) {
                 Some(key) => self.take(key, text, Value::read(key, text), Origin::Variable(name.clone())),
-                None => self.complaints.push(unknown(name, known.iter().map(String::as_str))),
+                None => self.complaints.push(unknown(name, known.iter().map(String::as_str), SHOWN_BY)),
             }
         }
     }
@@ -353,7 +394,7 @@ impl Resolving {
     fn flag(&mut self, name: &str, text: &str) {
         match Key::find(name) {
             Some(key) => self.take(key, text, Value::read(key, text), Origin::Flag(key.flag())),
-            None => self.complaints.push(unknown(name, KEYS.iter().map(|key| key.name))),
+            None => self.complaints.push(unknown(name, KEYS.iter().map(|key| key.name), SHOWN_BY)),
         }
     }
 
@@ -365,12 +406,5 @@ impl Resolving {
             }
             Err(why) => self.complaints.push(format!("{origin}: {} = {shown} {why}", key.name)),
         }
-    }
-}
-
-fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    match nearest(name, known) {
-        Some(near) => format!("there is no setting {name}; did you mean {near}?"),
-        None => format!("there is no setting {name}; `cairn config print` shows those there are"),
     }
 }
