@@ -31,6 +31,7 @@ mod routes;
 mod seal;
 mod seek;
 mod serve;
+mod settings;
 
 use std::rc::Rc;
 

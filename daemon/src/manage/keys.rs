@@ -6,34 +6,13 @@ use axum::http::{HeaderMap, StatusCode};
 
 use super::routes::{ask, authorize};
 use super::{ApiError, ErrorBody, KeyReport, KeyWish, KeysAnswer, KeysAsk, NewKeyReport, Question, Shared};
-use crate::cluster::ClusterError;
 
 /// The longest name a user may have here.
 const USER_MAX: usize = 128;
 
 async fn ask_keys(shared: &Shared, headers: &HeaderMap, wish: KeysAsk) -> Result<KeysAnswer, ApiError> {
     authorize(shared, headers)?;
-    ask(shared, |answer| Question::Keys(wish, answer)).await?.map_err(|error| failed(&error))
-}
-
-fn failed(error: &ClusterError) -> ApiError {
-    let message = error.to_string();
-    match error {
-        ClusterError::Refused(_) | ClusterError::ControlRefused(_) => {
-            ApiError::new(StatusCode::CONFLICT, "refused", message)
-        }
-        ClusterError::Busy(_) | ClusterError::Unreachable(_) => {
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
-        }
-        ClusterError::NoRoom(_) => ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "no_room", message),
-        ClusterError::Unknown(_) => ApiError::new(StatusCode::GATEWAY_TIMEOUT, "unknown", message),
-        ClusterError::Broken(_) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),
-    }
-}
-
-/// The answer is to another question: a defect.
-fn other() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the node answered another question")
+    Ok(ask(shared, |answer| Question::Keys(wish, answer)).await??)
 }
 
 /// The access keys there are, without their secrets.
@@ -44,7 +23,7 @@ fn other() -> ApiError {
 pub async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Result<Json<Vec<KeyReport>>, ApiError> {
     match ask_keys(&shared, &headers, KeysAsk::List).await? {
         KeysAnswer::List(keys) => Ok(Json(keys)),
-        _ => Err(other()),
+        _ => Err(ApiError::another_question()),
     }
 }
 
@@ -72,7 +51,7 @@ pub async fn create(
     }
     match ask_keys(&shared, &headers, KeysAsk::Create { user: wish.user, rights: wish.rights }).await? {
         KeysAnswer::Created(key) => Ok((StatusCode::CREATED, Json(key))),
-        _ => Err(other()),
+        _ => Err(ApiError::another_question()),
     }
 }
 
@@ -93,6 +72,6 @@ pub async fn remove(
         KeysAnswer::Deleted(false) => {
             Err(ApiError::new(StatusCode::NOT_FOUND, "no_such_key", format!("there is no access key {access}")))
         }
-        _ => Err(other()),
+        _ => Err(ApiError::another_question()),
     }
 }

@@ -5,13 +5,14 @@
 //! ```
 //!
 //! Handlers know no core: they send a [`Question`] and wait for a plain value, so that axum's demand that a future can be
-//! sent anywhere costs nothing. It never carries what users store, nor any name of it. Only what changes something asks
-//! for the token ([`token`]).
+//! sent anywhere costs nothing. It never carries what users store, nor any name of it. What changes something asks
+//! for the token ([`token`]), as do keys and settings.
 
 mod keys;
 pub mod metrics;
 pub mod report;
 mod routes;
+mod settings;
 pub mod token;
 
 use std::cell::RefCell;
@@ -34,6 +35,7 @@ use utoipa::ToSchema;
 use crate::cluster::ClusterError;
 use crate::http::{Answered, Body, Serve};
 use report::NodeReport;
+pub use settings::{ClusterValue, SettingChange, SettingReport, SettingWish};
 use token::Token;
 
 /// How long a handler waits for the node's cores.
@@ -47,6 +49,8 @@ pub enum Question {
     Metrics(async_channel::Sender<String>),
     /// Something about access keys.
     Keys(KeysAsk, async_channel::Sender<Result<KeysAnswer, ClusterError>>),
+    /// What the cluster's settings are, after this change if there is one.
+    Settings(Option<SettingChange>, async_channel::Sender<Result<Vec<SettingReport>, ClusterError>>),
 }
 
 /// What is to be done with access keys.
@@ -176,6 +180,24 @@ pub(crate) struct ApiError {
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
+    }
+
+    /// The node answers another question than it was asked: a defect.
+    fn another_question() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the node answered another question")
+    }
+}
+
+impl From<ClusterError> for ApiError {
+    fn from(error: ClusterError) -> Self {
+        let (status, code) = match error {
+            ClusterError::Refused(_) | ClusterError::ControlRefused(_) => (StatusCode::CONFLICT, "refused"),
+            ClusterError::Busy(_) | ClusterError::Unreachable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            ClusterError::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_room"),
+            ClusterError::Unknown(_) => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
+            ClusterError::Broken(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 

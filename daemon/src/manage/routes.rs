@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
 use cairn_io::Shutdown;
@@ -20,11 +20,11 @@ use tracing::{info, warn};
 use utoipa::{OpenApi, ToSchema};
 
 use super::report::NodeReport;
-use super::{ANSWER_WITHIN, ApiError, ErrorBody, Question, Shared, keys, token};
+use super::{ANSWER_WITHIN, ApiError, ErrorBody, Question, Shared, keys, settings, token};
 use crate::trace::tap::{TAPS_MAX, Tap, Tapped};
 
 /// The paths there are, and what answers them.
-fn routes() -> [(&'static str, MethodRouter<Shared>); 9] {
+fn routes() -> [(&'static str, MethodRouter<Shared>); 11] {
     [
         ("/health/live", get(live)),
         ("/health/ready", get(ready)),
@@ -34,11 +34,13 @@ fn routes() -> [(&'static str, MethodRouter<Shared>); 9] {
         ("/shutdown", post(shutdown)),
         ("/keys", get(keys::list).post(keys::create)),
         ("/keys/{access}", delete(keys::remove)),
+        ("/settings", get(settings::list)),
+        ("/settings/{name}", put(settings::put).delete(settings::remove)),
         ("/openapi.json", get(openapi)),
     ]
 }
 
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 11] = [
     "/health/live",
     "/health/ready",
     "/status",
@@ -47,6 +49,8 @@ const PATHS: [&str; 9] = [
     "/shutdown",
     "/keys",
     "/keys/{access}",
+    "/settings",
+    "/settings/{name}",
     "/openapi.json",
 ];
 
@@ -54,6 +58,9 @@ const PATHS: [&str; 9] = [
 pub fn label(path: &str) -> &'static str {
     if path.starts_with("/keys/") {
         return "/keys/{access}";
+    }
+    if path.starts_with("/settings/") {
+        return "/settings/{name}";
     }
     PATHS.into_iter().find(|known| *known == path).unwrap_or("other")
 }
@@ -67,7 +74,21 @@ pub fn router(shared: Shared) -> Router {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Cairn management API", description = "What a node does, why, how well; and how to stop it."),
-    paths(live, ready, status, metrics, logs, shutdown, keys::list, keys::create, keys::remove, openapi)
+    paths(
+        live,
+        ready,
+        status,
+        metrics,
+        logs,
+        shutdown,
+        keys::list,
+        keys::create,
+        keys::remove,
+        settings::list,
+        settings::put,
+        settings::remove,
+        openapi
+    )
 )]
 struct Document;
 

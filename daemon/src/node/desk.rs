@@ -8,11 +8,13 @@ use cairn_io::mesh::Endpoint;
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::time::{self, Duration, Instant};
 use cairn_io::{CoreId, cores, fs, lines};
+use cairn_meta::control::command::PutSetting;
 use cairn_meta::control::state::KeyRecord;
 use futures_util::future::join_all;
 
 use super::Ask;
 use super::crew::Crew;
+use super::live::Live;
 use crate::cluster::{CONTROL, Cluster, ClusterError, NewKey};
 use crate::disks::LaneState as Found;
 use crate::disks::{DiskState, DiskStatus, Disks, LaneStatus, Status};
@@ -23,7 +25,7 @@ use crate::manage::report::{
     ClusterReport, CoreReport, DiskReport, LaneDetail, LaneReport, LaneState, NodeReport, NodeState, StoppedGroup,
     Trouble,
 };
-use crate::manage::{KeyReport, KeysAnswer, KeysAsk, NewKeyReport, Question};
+use crate::manage::{KeyReport, KeysAnswer, KeysAsk, NewKeyReport, Question, SettingChange, SettingReport};
 
 /// How long a core may take to say what it is doing; one that takes longer is left out.
 const REPORT_WITHIN: Duration = Duration::from_secs(2);
@@ -41,7 +43,7 @@ pub struct Desk {
     /// Once the disks are open.
     open: RefCell<Option<(Disks, Crew)>>,
     /// Once the cluster is.
-    cluster: RefCell<Option<Cluster>>,
+    joined: RefCell<Option<(Cluster, Rc<Live>)>>,
 }
 
 impl Desk {
@@ -52,8 +54,8 @@ impl Desk {
         watch: Option<Watch>,
     ) -> Rc<Self> {
         let (begun, is_draining) = (time::now(), Cell::default());
-        let (open, cluster) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { driver, begun, endpoint, answered, watch, is_draining, open, cluster })
+        let (open, joined) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { driver, begun, endpoint, answered, watch, is_draining, open, joined })
     }
 
     /// The disks are open.
@@ -62,8 +64,8 @@ impl Desk {
     }
 
     /// The cluster is open.
-    pub fn join(&self, cluster: Cluster) {
-        self.cluster.replace(Some(cluster));
+    pub fn join(&self, cluster: Cluster, live: Rc<Live>) {
+        self.joined.replace(Some((cluster, live)));
     }
 
     /// The node was told to stop.
@@ -90,11 +92,17 @@ impl Desk {
                 let _ = answer.try_send(answered);
                 return;
             }
+            Question::Settings(change, answer) => {
+                let answered = self.settings(change).await;
+                // Likewise.
+                let _ = answer.try_send(answered);
+                return;
+            }
             other => other,
         };
         let report = self.report().await;
         match question {
-            Question::Keys(..) => {}
+            Question::Keys(..) | Question::Settings(..) => {}
             Question::Report(answer) => drop(answer.try_send(report)),
             Question::Metrics(answer) => {
                 let scrape = Scrape {
@@ -108,9 +116,23 @@ impl Desk {
         }
     }
 
+    fn joined(&self) -> Result<(Cluster, Rc<Live>), ClusterError> {
+        let joined = self.joined.borrow().clone();
+        joined.ok_or_else(|| ClusterError::Unreachable("the node is still starting".to_owned()))
+    }
+
+    async fn settings(&self, change: Option<SettingChange>) -> Result<Vec<SettingReport>, ClusterError> {
+        let (cluster, live) = self.joined()?;
+        if let Some(SettingChange { key, value, expected }) = change {
+            let put = PutSetting { name: key.name.to_owned(), value, expected };
+            cluster.put_node_setting(OPERATOR, put).await?;
+            live.caught_up(cluster.map().epoch).await;
+        }
+        Ok(live.reports(&cluster.map()))
+    }
+
     async fn keys(&self, ask: KeysAsk) -> Result<KeysAnswer, ClusterError> {
-        let cluster = self.cluster.borrow().clone();
-        let cluster = cluster.ok_or_else(|| ClusterError::Unreachable("the node is still starting".to_owned()))?;
+        let (cluster, _) = self.joined()?;
         match ask {
             KeysAsk::List => Ok(KeysAnswer::List(cluster.map().keys.iter().map(key_report).collect())),
             KeysAsk::Create { user, rights } => {
@@ -138,9 +160,9 @@ impl Desk {
             troubles: vec![],
             cluster: None,
         };
-        let cluster = self.cluster.borrow().clone();
+        let joined = self.joined.borrow().clone();
         if let Some((disks, crew)) = open {
-            if let Some(cluster) = cluster {
+            if let Some((cluster, _)) = joined {
                 report.state = NodeState::Ready;
                 report.cluster = cluster_report(&cluster).await;
             }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | start | listens for management, waits until nobody else has the disks, opens them | open their lanes |
 //! | join | finds who the node is, tells the others, opens the cluster | take part when told |
-//! | run | answers for the node, takes new budgets over on SIGHUP, serves S3 | report when asked, serve S3 |
+//! | run | answers for the node, follows the cluster's settings, reads its own again on SIGHUP, serves S3 | report when asked, serve S3 |
 //! | told to stop | lets requests end on every core, hands over and stops all groups, has every core stop its actors, closes all lanes | end requests, then stop their actors, when asked |
 //! | end | tells the others | end |
 //!
@@ -13,11 +13,13 @@
 
 mod crew;
 mod desk;
+mod live;
 mod member;
 mod state;
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -32,7 +34,7 @@ use cairn_io::{CoreId, Shutdown};
 use cairn_meta::index::Store;
 use futures_util::future::{Either, select};
 use futures_util::pin_mut;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::cluster::Hub as ClusterHub;
 use crate::config::Config;
@@ -41,10 +43,10 @@ use crate::http::{Limits, Server};
 use crate::lane::Options as LaneOptions;
 use crate::manage::Management;
 use crate::manage::token::Token;
-use crate::trace;
 pub use crew::Budgets;
 use crew::Crew;
 use desk::Desk;
+use live::Live;
 pub use member::{Joining, begin};
 use member::{Member, claim_address};
 use state::State;
@@ -117,7 +119,8 @@ struct Shared {
     hub: Hub,
     cluster: ClusterHub,
     mesh: Mesh<Ask>,
-    hangups: Mutex<Option<Hangups>>,
+    /// Taken by core 0.
+    hangups: Mutex<Hangups>,
     /// Set when S3 is to let no more requests in.
     stop_serving: Shutdown,
     /// Set when every lane is closed, or the node has failed: cores end.
@@ -143,7 +146,7 @@ enum Ask {
 impl Node {
     /// A node by this plan.
     pub fn new(mut plan: Plan) -> Self {
-        let hangups = Mutex::new(Some(std::mem::replace(&mut plan.hangups, Hangups::none())));
+        let hangups = Mutex::new(mem::replace(&mut plan.hangups, Hangups::none()));
         let (hub, mesh) = (Hub::new(plan.cores), Mesh::new(plan.cores, QUEUE));
         let cluster = ClusterHub::new(plan.cores);
         let (stop_serving, over) = (Shutdown::new(), Shutdown::new());
@@ -257,7 +260,9 @@ impl Shared {
         let Some(mut member) = self.join(&disks, &status, &crew, endpoint).await? else {
             return self.end(&crew, &disks, endpoint).await;
         };
-        desk.join(member.cluster.clone());
+        let live = Live::new(self.plan.config.clone(), crew.clone(), endpoint.clone());
+        live.follow_map(&member.cluster.map()).await;
+        desk.join(member.cluster.clone(), live.clone());
         crew.hire_for_cluster(&member.cluster);
         info!(
             node = %status.map.node,
@@ -267,7 +272,9 @@ impl Shared {
             "the node is ready"
         );
         let keeping = spawn(Class::Maintenance, keep_up(crew.clone(), Some((disks.clone(), state))));
-        let reloading = self.reloading(crew.clone(), endpoint.clone());
+        let hangups = mem::replace(&mut *self.hangups.lock().unwrap_or_else(PoisonError::into_inner), Hangups::none());
+        let reload = self.plan.reload.clone();
+        let following = spawn(Class::Foreground, live.follow(member.cluster.clone(), hangups, move || reload()));
         let guest = self.plan.guest.as_ref().map(|guest| {
             let (cluster, shutdown) = (member.cluster.clone(), self.plan.shutdown.clone());
             spawn(Class::Foreground, guest(Ready { cluster, s3: member.s3_address(), shutdown }))
@@ -275,7 +282,7 @@ impl Shared {
         self.plan.shutdown.requested().await;
         info!("stopping: requests that are under way end first");
         desk.drain();
-        drop((keeping, reloading, guest));
+        drop((keeping, guest));
         stop_serving.request();
         if let Some(cut) = match serving {
             Some(serving) => serving.await.ok(),
@@ -284,6 +291,8 @@ impl Shared {
         {
             warn!(connections = cut, "connections took too long to end and were cut off");
         }
+        // Who changed a setting by the management API has waited for it.
+        drop(following);
         self.stop_serving.request();
         self.ask_others(endpoint, Ask::EndServing).await;
         member.served().await;
@@ -413,46 +422,6 @@ impl Shared {
         let lanes = count_lanes(data).await.max(1);
         let options = lane_options(self.plan.config.memory(), lanes);
         Options { data: data.to_vec(), lane: (self.plan.lane_options)(options), index: self.plan.index.clone() }
-    }
-
-    /// Takes over what can change of the configuration whenever somebody asks for it.
-    fn reloading(&self, crew: Crew, endpoint: Rc<Endpoint<Ask>>) -> Option<JoinHandle<()>> {
-        let mut hangups = self.hangups.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let (reload, mut config, cores) = (self.plan.reload.clone(), self.plan.config.clone(), self.plan.cores);
-        Some(spawn(Class::Foreground, async move {
-            loop {
-                hangups.next().await;
-                match reload().await {
-                    Ok(new) => {
-                        take_over(&config, &new, &crew, &endpoint, cores).await;
-                        config = new;
-                    }
-                    Err(why) => error!(%why, "the configuration is wrong and nothing of it was taken over"),
-                }
-            }
-        }))
-    }
-}
-
-/// Takes over what differs, and says what can't be.
-async fn take_over(old: &Config, new: &Config, crew: &Crew, endpoint: &Endpoint<Ask>, cores: usize) {
-    let changes = old.changes(new);
-    if changes.is_empty() {
-        info!("the configuration was read again and says the same");
-    }
-    for change in &changes {
-        if change.is_live {
-            info!(key = change.key, from = %change.from, to = %change.to, "a setting has changed");
-        } else {
-            warn!(key = change.key, from = %change.from, to = %change.to, "this setting changes when the node is started again");
-        }
-    }
-    trace::set_up(&new.levels());
-    let budgets = Budgets::of(new);
-    crew.set_budgets(budgets);
-    for core in (1..cores).map(CoreId::new) {
-        // A core that has gone takes the node with it.
-        let _ = endpoint.send(core, Ask::Budgets(budgets)).await;
     }
 }
 
