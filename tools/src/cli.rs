@@ -43,10 +43,10 @@ enum Command {
     #[command(after_help = node::STATUS_HELP)]
     Status(node::StatusArgs),
     /// Make, show and remove access keys
-    #[command(subcommand, after_help = EXIT_CODES)]
+    #[command(subcommand, after_help = node::ASK_HELP)]
     Key(node::KeyCommand),
-    /// Show the settings of a node and where each comes from, or check them
-    #[command(subcommand, after_help = EXIT_CODES)]
+    /// Show or check the settings of a node, and change those of its cluster
+    #[command(subcommand, after_help = node::ASK_HELP)]
     Config(node::ConfigCommand),
     /// Store a file, a directory or standard input
     #[command(after_help = objects::HELP)]

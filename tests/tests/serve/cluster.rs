@@ -29,6 +29,9 @@ use crate::wires::Wires;
 /// Few enough for three programs with all their checks on one machine.
 const SLOTS: u32 = 8;
 
+/// The file of settings beside a node's disks.
+pub const SETTINGS: &str = "cairn.toml";
+
 /// Some nodes and where they answer RPC.
 pub struct Cluster {
     disks: Vec<Disks>,
@@ -40,11 +43,16 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(count: usize) -> Self {
+        Self::on((0..count).map(|_| Disks::new(1)).collect())
+    }
+
+    /// A node on each of these; one beside whose disks there is a file of settings reads that.
+    pub fn on(disks: Vec<Disks>) -> Self {
+        let count = disks.len();
         // Taken all at once, so that they differ; free again when the nodes want them.
         let taken: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
         let peers: Vec<SocketAddr> = taken.iter().map(|taken| taken.local_addr().expect("it is bound")).collect();
         drop(taken);
-        let disks: Vec<Disks> = (0..count).map(|_| Disks::new(1)).collect();
         let wires = Wires::between(&peers);
         let mut cluster = Self { disks, nodes: (0..count).map(|_| None).collect(), peers, wires };
         // The first draws the secret; the others are refused without it, then are given it, as people do.
@@ -79,12 +87,12 @@ impl Cluster {
         peers.join(",")
     }
 
-    fn begin(&self, node: usize) -> Node {
+    pub fn begin(&self, node: usize) -> Node {
         let (number, peers, at) = ((node + 1).to_string(), self.peers(node), self.peers[node].to_string());
-        Node::begin(
-            &self.disks[node],
-            &["--cluster-slots", "8", "--cluster-node", &number, "--cluster-peers", &peers, "--listen-rpc", &at],
-        )
+        let usual = ["--cluster-slots", "8", "--cluster-node", &number, "--cluster-peers", &peers, "--listen-rpc", &at];
+        let file = self.disks[node].beside(SETTINGS);
+        let config = if file.exists() { vec!["--config", file.to_str().expect("UTF-8")] } else { vec![] };
+        Node::begin(&self.disks[node], &[&usual, &config[..]].concat())
     }
 
     /// Begins a node that nobody tells what control knows, and waits until it is ready all the same.
@@ -108,8 +116,20 @@ impl Cluster {
 
     /// `cairn key`, of a node that runs.
     pub fn key(&self, node: usize, more: &[&str]) -> Output {
+        self.cairn(node, &[&["key"], more].concat())
+    }
+
+    /// A command about a node that runs.
+    pub fn cairn(&self, node: usize, command: &[&str]) -> Output {
         let (at, data) = (self.nodes[node].as_ref().expect("it runs").addr.to_string(), self.disks[node].data());
-        run(&[&["key"], more, &["--at", &at, "--data", &data]].concat())
+        run(&[command, &["--at", &at, "--data", &data]].concat())
+    }
+
+    /// Has control put a setting there that no command would.
+    pub fn put_setting(&self, name: &str, value: &str) {
+        let put = control::PutSetting { name: name.to_owned(), value: Some(value.to_owned()), expected: None };
+        let put = |pool: Rc<Pool>| async move { propose(&pool, control::Command::PutSetting(put)).await };
+        assert_eq!(asking((self.identity(), self.peers.clone()), put), Ok(control::Answer::Done));
     }
 
     /// Reads something that a node wrote down on its disk.
@@ -203,16 +223,21 @@ async fn leader_of(pool: &Pool, slot: u32) -> usize {
     panic!("nobody leads slot {slot} for long")
 }
 
+/// Has control make a change.
+async fn propose(pool: &Pool, command: control::Command) -> control::Answered {
+    let token = Some(Token(u128::from(rng::next_u64()) | 1));
+    let envelope = control::Envelope { time: wall_millis(), who: "ann".to_owned(), token, command };
+    let answer = insist(pool, CONTROL, envelope.encode().into(), 2).await;
+    control::read_answer(&answer).expect("it is understood")
+}
+
 async fn make_bucket(pool: &Pool) -> Bucket {
     let create = control::CreateBucket {
         name: "photos".to_owned(),
         owner: "ann".to_owned(),
         settings: BucketSettings::default(),
     };
-    let command = control::Command::CreateBucket(create);
-    let envelope = control::Envelope { time: wall_millis(), who: "ann".to_owned(), token: Some(Token(7)), command };
-    let answer = insist(pool, CONTROL, envelope.encode().into(), 2).await;
-    match control::read_answer(&answer).expect("it is understood") {
+    match propose(pool, control::Command::CreateBucket(create)).await {
         Ok(control::Answer::Bucket { id, epoch, .. }) => {
             let BucketSettings { versioning, keep, caps, .. } = BucketSettings::default();
             Bucket { id, epoch, versioning, keep, caps }

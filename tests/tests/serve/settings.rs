@@ -1,9 +1,11 @@
 //! Settings: wrong ones refused in exact words, right ones taken over while the node runs.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cluster::{Cluster, SETTINGS};
 use crate::node::{Disks, Node, cairn, err, run};
 use crate::s3::{Client, address};
 
@@ -67,6 +69,13 @@ fn settings_are_shown_with_their_origin() {
     assert!(table.lines().any(|line| line.contains("memory") && line.ends_with("cairn.toml:2")), "{table}");
 }
 
+/// How fast the actors of this name may work, by a node's status.
+fn rates(status: &Value, name: &str) -> Vec<Value> {
+    let cores = status["cores"].as_array().cloned().unwrap_or_default();
+    let actors = cores.into_iter().flat_map(|core| core["actors"].as_array().cloned().unwrap_or_default());
+    actors.filter(|actor| actor["name"] == name).map(|actor| actor["bytes_per_second"].clone()).collect()
+}
+
 #[test]
 fn a_running_node_takes_over_what_can_change() {
     let disks = Disks::new(1);
@@ -74,11 +83,6 @@ fn a_running_node_takes_over_what_can_change() {
     let write = |text: &str| fs::write(&file, text).expect("written");
     write("[scrub]\nbytes_per_second = \"1MiB\"\n");
     let mut node = Node::start(&disks, &["--config", file.to_str().expect("UTF-8")]);
-    let rates = |status: &Value, name: &str| -> Vec<Value> {
-        let cores = status["cores"].as_array().cloned().unwrap_or_default();
-        let actors = cores.into_iter().flat_map(|core| core["actors"].as_array().cloned().unwrap_or_default());
-        actors.filter(|actor| actor["name"] == name).map(|actor| actor["bytes_per_second"].clone()).collect()
-    };
     assert_eq!(rates(&node.status(), "scrub"), [1 << 20, 1 << 20]);
     write("memory = \"2GiB\"\n[scrub]\nbytes_per_second = \"2MiB\"\n[compact]\nbytes_per_second = 0\n");
     node.signal("-HUP");
@@ -103,6 +107,89 @@ fn a_running_node_takes_over_what_can_change() {
     node.get("/health/live");
     node.until("route=/health/live");
     node.stop();
+}
+
+const SCRUB: &str = "scrub.bytes_per_second";
+
+/// What a node says of the scrub's rate when it is asked until it uses this value, and with what the cluster says of it.
+fn until_used(cluster: &Cluster, node: usize, value: &str, said: Option<&str>) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..300 {
+        let output = cluster.cairn(node, &["config", "list", "--json"]);
+        let all: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", err(&output)));
+        last = all.as_array().expect("an array").iter().find(|one| one["name"] == SCRUB).expect("it is one").clone();
+        if last["value"] == value && last["cluster"]["value"].as_str() == said {
+            return last;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("node {node} never used {value}, with {said:?} of the cluster: {last}")
+}
+
+#[test]
+fn all_nodes_follow_what_the_cluster_says() {
+    let disks: Vec<Disks> = (0..3).map(|_| Disks::new(1)).collect();
+    let file = disks[2].beside(SETTINGS);
+    fs::write(&file, "[scrub]\nbytes_per_second = \"2MiB\"\n").expect("written");
+    let mut cluster = Cluster::on(disks);
+    let done = |cluster: &Cluster, node: usize, command: &[&str]| -> Value {
+        let output = cluster.cairn(node, &[&["config"], command, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{command:?}: {}", err(&output)))
+    };
+    // Who is told has taken it over before it answers; the others follow, on all cores.
+    let report = done(&cluster, 0, &["set", SCRUB, "1024KiB", "--expected", "0"]);
+    let first = report["cluster"]["epoch"].as_u64().expect("a number");
+    let origin = format!("the cluster, at epoch {first}");
+    assert_eq!((&report["value"], &report["origin"]), (&"1MiB".into(), &origin.as_str().into()), "{report}");
+    assert_eq!(until_used(&cluster, 1, "1MiB", Some("1MiB"))["origin"], origin);
+    let follower = cluster.nodes[1].as_mut().expect("it runs");
+    follower.until_status("every core follows", |status| rates(status, "scrub") == [1 << 20, 1 << 20]);
+    follower.until("a setting has changed key=scrub.bytes_per_second from=64MiB to=1MiB");
+    // One whose own file says otherwise keeps that, and says so, until the file says nothing.
+    let own = until_used(&cluster, 2, "2MiB", Some("1MiB"));
+    assert!(own["origin"].as_str().is_some_and(|origin| origin.ends_with("cairn.toml:2")), "{own}");
+    fs::write(&file, "").expect("written");
+    cluster.nodes[2].as_ref().expect("it runs").signal("-HUP");
+    assert_eq!(until_used(&cluster, 2, "1MiB", Some("1MiB"))["origin"], origin);
+    // What another version put there is passed over, is said once, and hinders nothing.
+    cluster.put_setting("node.log.level", "loud");
+    let words = "a setting of the cluster is passed over";
+    let line = cluster.nodes[0].as_mut().expect("it runs").until(words);
+    assert!(line.contains("log.level = loud has"), "{line}");
+    // A start doesn't forget what the cluster says.
+    cluster.nodes[1].take().expect("it runs").stop();
+    cluster.nodes[1] = Some(cluster.begin(1));
+    cluster.nodes[1].as_mut().expect("it runs").until("the node is ready");
+    assert_eq!(until_used(&cluster, 1, "1MiB", Some("1MiB"))["origin"], origin);
+    // Who expects another value than there is has not seen what somebody else said.
+    let second = done(&cluster, 2, &["set", SCRUB, "3MiB", "--expected", &first.to_string()]);
+    let second = second["cluster"]["epoch"].as_u64().expect("a number");
+    let (first, changed) = (first.to_string(), format!("it was changed at epoch {second}"));
+    let refusals: [(&[&str], i32, &str); 6] = [
+        (&["set", SCRUB, "4MiB", "--expected", &first], 4, &changed),
+        (&["unset", SCRUB, "--expected", &first], 4, &changed),
+        (&["set", SCRUB, "1MB"], 2, "scrub.bytes_per_second = 1MB is no size; write a whole number with a unit"),
+        (&["set", "scrub.bytes_per_secnd", "1MiB"], 3, "did you mean scrub.bytes_per_second?"),
+        (&["set", "memory", "1GiB"], 3, "memory is each node's own"),
+        (&["unset", "slots.nodes"], 3, "there is no setting slots.nodes"),
+    ];
+    for (command, code, words) in refusals {
+        let output = cluster.cairn(1, &[&["config"], command].concat());
+        assert!(output.status.code() == Some(code) && err(&output).contains(words), "{command:?}: {}", err(&output));
+    }
+    let node = cluster.nodes[1].as_ref().expect("it runs");
+    for (method, path) in [("GET", "/settings"), ("PUT", "/settings/log.level"), ("DELETE", "/settings/log.level")] {
+        assert_eq!((node.ask(method, path, "").0, node.ask(method, path, "authorization: Bearer x\r\n").0), (401, 401));
+    }
+    let report = done(&cluster, 1, &["unset", SCRUB, "--expected", &second.to_string()]);
+    assert_eq!((&report["value"], &report["cluster"]), (&"64MiB".into(), &Value::Null), "{report}");
+    for node in 0..3 {
+        assert_eq!(until_used(&cluster, node, "64MiB", None)["origin"], "default");
+    }
+    for node in cluster.nodes.iter_mut().filter_map(Option::take) {
+        let log = node.stop();
+        assert_eq!(log.iter().filter(|line| line.contains(words)).count(), 1, "{}", log.join("\n"));
+    }
 }
 
 #[test]

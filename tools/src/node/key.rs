@@ -1,20 +1,13 @@
 //! `cairn key`: the access keys of the cluster, by way of a running node.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
-use cairn_daemon::http::client::{Method, StatusCode, send};
-use cairn_daemon::manage::{ErrorBody, KeyReport, KeyWish, NewKeyReport};
-use cairn_io::time::Duration;
-use cairn_io::{Config, DriverChoice, run_one};
+use cairn_daemon::http::client::Method;
+use cairn_daemon::manage::{KeyReport, KeyWish, NewKeyReport};
 use clap::{Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
-use serde::de::DeserializeOwned;
 
-use super::at::At;
-use crate::out::{self, Failure};
-
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+use super::about::{About, understand};
+use crate::out::Failure;
 
 /// What can be done with access keys. All of it needs the node's management token, which lies on its disks.
 #[derive(Clone, Debug, Subcommand)]
@@ -66,16 +59,6 @@ pub struct Delete {
     about: About,
 }
 
-/// Which node is asked, and how the answer is printed.
-#[derive(Clone, Debug, clap::Args)]
-struct About {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    at: At,
-}
-
 impl Command {
     /// Does it.
     ///
@@ -122,39 +105,4 @@ fn table(keys: &[KeyReport]) -> String {
         table.add_row([key.access.as_str(), &key.user, if key.disabled { "disabled" } else { "usable" }]);
     }
     table.trim_fmt()
-}
-
-fn understand<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| Failure::Broken(format!("the node's answer makes no sense: {error}")))
-}
-
-impl About {
-    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
-        let (at, token) = (self.at.address()?, format!("Bearer {}", self.at.token()?));
-        let io = Config { driver: DriverChoice::Monoio, block_bytes_max: 1 << 20, ..Config::single() };
-        let path = path.to_owned();
-        let asking = move || async move { ask(at, method, path, token, body).await };
-        let (status, body) = run_one(&io, asking).map_err(|error| Failure::Input(error.to_string()))??;
-        if status.is_success() {
-            return Ok(body);
-        }
-        let why = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error.message);
-        Err(Failure::Broken(format!("{at} answers {status}: {}", why.unwrap_or_default())))
-    }
-
-    fn print(&self, body: &[u8], text: impl FnOnce() -> String) -> Result<(), Failure> {
-        out::print(&if self.json { String::from_utf8_lossy(body).into_owned() } else { text() })
-    }
-}
-
-async fn ask(
-    at: SocketAddr,
-    method: Method,
-    path: String,
-    token: String,
-    body: Bytes,
-) -> Result<(StatusCode, Bytes), Failure> {
-    let headers = [("authorization", token.as_str())];
-    let asked = send(at, (method, &path), &headers, body, ANSWER_WITHIN).await;
-    asked.map_err(|error| Failure::Input(format!("{error}; is the node running, and is this its address?")))
 }

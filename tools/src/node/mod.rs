@@ -1,5 +1,6 @@
 //! `cairn serve` and what belongs to it: a node's configuration and its state.
 
+mod about;
 mod at;
 mod config;
 mod init;
@@ -8,6 +9,7 @@ mod serve;
 mod settings;
 mod status;
 
+pub use about::HELP as ASK_HELP;
 pub use config::Command as ConfigCommand;
 pub use init::{Args as InitArgs, HELP as INIT_HELP};
 pub use key::Command as KeyCommand;
