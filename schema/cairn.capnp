@@ -552,6 +552,8 @@ enum Listing {
   # All versions, of each key the newest first.
   uploads @2;
   # Multipart uploads that are neither completed nor aborted.
+  conflicts @3;
+  # Keys with several heads of which one is data.
 }
 
 struct ListRequest {
@@ -597,6 +599,8 @@ struct Entry {
     version @2 :Version;
     # Its id, kind, size, etag, when it was modified, and of which sort it is; nothing else.
     upload @3 :Upload;
+    conflict @4 :UInt32;
+    # So many heads.
   }
 }
 

@@ -191,6 +191,8 @@ wire_enum! {
         Versions,
         /// Multipart uploads under way.
         Uploads,
+        /// Keys in conflict.
+        Conflicts,
     }
 }
 
@@ -241,6 +243,8 @@ pub enum EntryKind {
         /// When it began.
         initiated: u64,
     },
+    /// A key in conflict, and how many heads it has.
+    Conflict(u32),
 }
 
 /// One line of a listing.
@@ -641,6 +645,7 @@ impl Wire for Entry {
                 let upload = upload?;
                 EntryKind::Upload { id: VersionId::read(upload.get_id()?)?, initiated: upload.get_initiated() }
             }
+            Which::Conflict(heads) => EntryKind::Conflict(heads),
         };
         Ok(Self { key: read_text(from.get_key(), KEY_BYTES_MAX).field("key")?, kind })
     }
@@ -655,6 +660,7 @@ impl Wire for Entry {
                 upload.set_initiated(*initiated);
                 id.write(upload.init_id());
             }
+            EntryKind::Conflict(heads) => into.set_conflict(*heads),
         }
     }
 }

@@ -282,7 +282,12 @@ def test_branches_are_shown_and_merged(cairn, s3, bucket, tmp_path):
     right = objects(cairn("put", "f", at, *branch, "--json"))[0]["version"]
     heads = {it["version"] for it in objects(cairn("versions", at, "--json")) if it["head"]}
     assert heads == {left, right} and b"cairn merge" in cairn("versions", at)
+    assert objects(cairn("conflicts", f"cairn://{bucket}/k", "--json")) == [{"object": at, "heads": 2}]
+    assert b"2 heads" in cairn("conflicts", f"cairn://{bucket}")
+    assert b"nothing" in cairn("conflicts", f"cairn://{bucket}/l")
+    cairn("conflicts", "cairn://none-such", code=3)
     cairn("merge", at, "--keep", left)
+    assert cairn("conflicts", f"cairn://{bucket}", "--json") == b""
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"left"
     said = objects(cairn("versions", at, "--json"))
     assert [it["head"] for it in said].count(True) == 1 and len(said) == 5

@@ -72,6 +72,9 @@ enum Command {
     /// List the versions of an object, and which of them are heads
     #[command(after_help = objects::HELP)]
     Versions(Box<objects::VersionsArgs>),
+    /// List the objects that several writers left with several heads
+    #[command(after_help = objects::HELP)]
+    Conflicts(Box<objects::ConflictsArgs>),
     /// Make one version of the heads of an object that several writers left
     #[command(after_help = objects::HELP)]
     Merge(Box<objects::MergeArgs>),
@@ -117,6 +120,7 @@ pub fn run() -> ExitCode {
         Some(Command::Rm(args)) => args.run(),
         Some(Command::Stat(args)) => args.run(),
         Some(Command::Versions(args)) => args.run(),
+        Some(Command::Conflicts(args)) => args.run(),
         Some(Command::Merge(args)) => args.run(),
         Some(Command::Bucket(command)) => command.run(),
         Some(Command::Bench(command)) => command.run(),

@@ -1,4 +1,4 @@
-//! Pages of objects, versions and uploads of a bucket.
+//! Pages of objects, versions, uploads and conflicts of a bucket.
 
 use cairn_meta::slot::list::{Item, Page as Found, Position, Query};
 use cairn_schema::{Answer, Entry, EntryKind, Error, ErrorKind, ListRequest, Listing, Page, Scope};
@@ -21,6 +21,7 @@ impl Clients {
             Listing::Objects => Op::ListObjectsV2,
             Listing::Versions => Op::ListObjectVersions,
             Listing::Uploads => Op::ListMultipartUploads,
+            Listing::Conflicts => Op::ListConflicts,
         };
         let words = (request.prefix.as_str(), request.delimiter.as_str());
         asker.list(op, &bucket, words, request.page_size).map_err(|error| of_s3(&error))?;
@@ -30,6 +31,7 @@ impl Clients {
             Listing::Objects => fill(query, |query| cluster.list_objects(query)).await,
             Listing::Versions => fill(query, |query| cluster.list_versions(query)).await,
             Listing::Uploads => fill(query, |query| cluster.list_uploads(query)).await,
+            Listing::Conflicts => fill(query, |query| cluster.list_conflicts(query)).await,
         }
     }
 }

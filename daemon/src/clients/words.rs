@@ -1,7 +1,7 @@
 //! Between the wire's words and those of the state machines.
 
 use cairn_meta::control::bucket::Ack;
-use cairn_meta::slot::list::{ObjectEntry, Position, Sub, UploadEntry, VersionEntry, Within};
+use cairn_meta::slot::list::{ConflictEntry, ObjectEntry, Position, Sub, UploadEntry, VersionEntry, Within};
 use cairn_meta::version::commit::{Condition as Must, Mode, Row};
 use cairn_meta::version::{self as meta, Kind, LockMode as Strictness, Retention, State};
 use cairn_schema as wire;
@@ -252,6 +252,12 @@ impl Line for UploadEntry {
     fn entry(self) -> wire::Entry {
         let kind = wire::EntryKind::Upload { id: wire::VersionId(self.upload.0), initiated: self.created };
         wire::Entry { key: self.key, kind }
+    }
+}
+
+impl Line for ConflictEntry {
+    fn entry(self) -> wire::Entry {
+        wire::Entry { key: self.key, kind: wire::EntryKind::Conflict(self.heads) }
     }
 }
 

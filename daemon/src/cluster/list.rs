@@ -2,7 +2,7 @@
 //! merged page needs more of.
 
 use cairn_io::task::yield_now;
-use cairn_meta::slot::list::{self, Gathering, Listed, ObjectEntry, Page, UploadEntry, VersionEntry};
+use cairn_meta::slot::list::{self, ConflictEntry, Gathering, Listed, ObjectEntry, Page, UploadEntry, VersionEntry};
 use cairn_meta::slot::query::{Query, Reply};
 use futures_util::future::try_join_all;
 
@@ -35,6 +35,15 @@ impl Cluster {
     /// If a slot can't be asked.
     pub async fn list_uploads(&self, query: list::Query) -> Result<Page<UploadEntry>, ClusterError> {
         self.list(query, Query::Uploads, |reply| if let Reply::Uploads(page) = reply { Some(page) } else { None }).await
+    }
+
+    /// A page of conflicts of a bucket.
+    ///
+    /// # Errors
+    /// If a slot can't be asked.
+    pub async fn list_conflicts(&self, query: list::Query) -> Result<Page<ConflictEntry>, ClusterError> {
+        self.list(query, Query::Conflicts, |reply| if let Reply::Conflicts(page) = reply { Some(page) } else { None })
+            .await
     }
 
     async fn list<T: Listed>(

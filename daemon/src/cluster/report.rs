@@ -1,10 +1,14 @@
 //! What one sees of the groups of this node.
 
+use cairn_meta::slot::list::count_conflicts;
 use cairn_placement::NodeId;
 use futures_util::future::join_all;
 
 use super::hub::{Core, Line};
 use super::{CONTROL, Cluster};
+
+/// Conflicts of a group that are counted: more say nothing more, and counting takes time.
+const CONFLICTS_MAX: u64 = 10_000;
 
 /// The groups of a node, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Groups {
     pub lag: u64,
     /// Provisional versions that this node holds.
     pub provisional: u64,
+    /// Keys in conflict in groups that are led here.
+    pub conflicts: u64,
     /// Groups that have stopped here or can't be opened, and why.
     pub stopped: Vec<(u32, String)>,
     /// Who leads control, if that is known here.
@@ -38,6 +44,7 @@ impl Groups {
         self.moving += other.moving;
         self.lag += other.lag;
         self.provisional += other.provisional;
+        self.conflicts += other.conflicts;
         self.stopped.extend(other.stopped);
         self.control_leader = self.control_leader.or(other.control_leader);
         self
@@ -67,7 +74,10 @@ impl Core {
             let leader = status.leader.filter(|_| is_led);
             match (status.stopped, leader) {
                 (Some(why), _) => groups.stopped.push((slot, why)),
-                (None, Some(_)) if status.is_leader => groups.led += 1,
+                (None, Some(_)) if status.is_leader => {
+                    groups.led += 1;
+                    groups.conflicts += self.conflicts(slot);
+                }
                 (None, Some(_)) => groups.followed += 1,
                 (None, None) => groups.leaderless += 1,
             }
@@ -76,6 +86,14 @@ impl Core {
             }
         }
         groups
+    }
+
+    /// Keys in conflict in a group of this core, counted up to [`CONFLICTS_MAX`].
+    fn conflicts(&self, slot: u32) -> u64 {
+        if slot == CONTROL {
+            return 0;
+        }
+        self.slots.read(slot, |rows| count_conflicts(rows, CONFLICTS_MAX)).ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 

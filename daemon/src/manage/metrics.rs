@@ -250,7 +250,7 @@ impl Scrape {
 
     fn cluster(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let Some(cluster) = &self.report.cluster else { return Ok(()) };
-        let gauges: [(&str, &str, u64); 8] = [
+        let gauges: [(&str, &str, u64); 9] = [
             ("cairn_map_epoch", "The epoch of the cluster map that the node has", cluster.epoch),
             ("cairn_groups_led", "Groups that the node leads", cluster.led),
             ("cairn_groups_followed", "Groups of the node that another one leads", cluster.followed),
@@ -258,6 +258,7 @@ impl Scrape {
             ("cairn_groups_resting", "Groups of the node in which nothing happens", cluster.resting),
             ("cairn_groups_stopped", "Groups that have stopped on the node", cluster.stopped.len() as u64),
             ("cairn_groups_lag", "Entries that are committed and not applied on the node yet", cluster.lag),
+            ("cairn_conflicts", "Objects in conflict, in groups that the node leads", cluster.conflicts),
             ("cairn_provisional_versions", "Versions of the node that their slots don't have yet", cluster.provisional),
         ];
         for (name, help, value) in gauges {

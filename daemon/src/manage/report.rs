@@ -80,6 +80,9 @@ pub struct ClusterReport {
     /// Versions that this node took while nobody led their slots, and that their slots don't have yet.
     #[serde(default)]
     pub provisional: u64,
+    /// Objects in conflict, in groups that this node leads: several writers didn't know of each other, and nobody has merged what they wrote.
+    #[serde(default)]
+    pub conflicts: u64,
     /// Groups that have stopped on this node.
     pub stopped: Vec<StoppedGroup>,
 }

@@ -218,6 +218,7 @@ async fn cluster_report(cluster: &Cluster) -> Option<ClusterReport> {
         moving: groups.moving,
         lag: groups.lag,
         provisional: groups.provisional,
+        conflicts: groups.conflicts,
         stopped: stopped.collect(),
     })
 }

@@ -21,6 +21,7 @@ pub async fn dispatch(call: &Call, body: &mut Body) -> Result<Answer> {
         Op::ListObjects => list::objects(call).await,
         Op::ListObjectsV2 => list::objects_v2(call).await,
         Op::ListObjectVersions => list::versions(call).await,
+        Op::ListConflicts => list::conflicts(call).await,
         Op::CreateMultipartUpload
         | Op::UploadPart
         | Op::UploadPartCopy

@@ -1,9 +1,9 @@
-//! ListObjects, ListObjectsV2 and ListObjectVersions.
+//! ListObjects, ListObjectsV2 and ListObjectVersions; and Cairn's own list of conflicts.
 
 use std::borrow::Cow;
 
 use cairn_meta::slot::command::Which;
-use cairn_meta::slot::list::{Item, ObjectEntry, Page, Position, Query, VersionEntry};
+use cairn_meta::slot::list::{ConflictEntry, Item, Listed, ObjectEntry, Page, Position, Query, VersionEntry};
 use cairn_meta::version::{Kind, VersionId};
 
 use super::access::acl::{Permission, owner};
@@ -16,6 +16,7 @@ use super::head::{Head, number};
 use super::object::quoted;
 use super::uri::{Slash, encode};
 use super::xml::Xml;
+use crate::cluster::ClusterError;
 
 /// The most items of a page, and as many as clients get that don't say.
 const LIMIT_MAX: u32 = 1000;
@@ -98,26 +99,23 @@ impl Asked {
     }
 
     /// Fills a page; slots may give less than is asked for although there is more.
-    async fn objects(&self, call: &Call, after: Option<Position>) -> Result<Page<ObjectEntry>> {
-        let mut page = call.cluster().list_objects(self.query(after)).await?;
+    async fn page<T>(
+        &self,
+        after: Option<Position>,
+        list: impl AsyncFn(Query) -> std::result::Result<Page<T>, ClusterError>,
+    ) -> Result<Page<T>> {
+        let mut page = list(self.query(after)).await?;
         while (page.items.len() as u32) < self.limit && page.next.is_some() {
             let rest = Query { limit: self.limit - page.items.len() as u32, ..self.query(page.next.take()) };
-            let more = call.cluster().list_objects(rest).await?;
+            let more = list(rest).await?;
             page.items.extend(more.items);
             page.next = more.next;
         }
         Ok(page)
     }
 
-    async fn versions(&self, call: &Call, after: Option<Position>) -> Result<Page<VersionEntry>> {
-        let mut page = call.cluster().list_versions(self.query(after)).await?;
-        while (page.items.len() as u32) < self.limit && page.next.is_some() {
-            let rest = Query { limit: self.limit - page.items.len() as u32, ..self.query(page.next.take()) };
-            let more = call.cluster().list_versions(rest).await?;
-            page.items.extend(more.items);
-            page.next = more.next;
-        }
-        Ok(page)
+    async fn objects(&self, call: &Call, after: Option<Position>) -> Result<Page<ObjectEntry>> {
+        self.page(after, async |query| call.cluster().list_objects(query).await).await
     }
 
     fn begin(&self, xml: &mut Xml) {
@@ -162,12 +160,8 @@ impl Asked {
 }
 
 /// The name that a list has come to.
-fn last_name(items: &[Item<ObjectEntry>]) -> String {
-    match items.last() {
-        Some(Item::Entry(entry)) => entry.key.clone(),
-        Some(Item::Prefix(prefix)) => prefix.clone(),
-        None => String::new(),
-    }
+fn last_name<T: Listed>(items: &[Item<T>]) -> String {
+    items.last().map(|item| item.position().name).unwrap_or_default()
 }
 
 /// The first version of the list.
@@ -226,6 +220,29 @@ pub async fn objects_v2(call: &Call) -> Result<Answer> {
     Ok(Answer::xml(xml.end("ListBucketResult")))
 }
 
+/// Keys with several heads of which one is an object. S3 has no such list: it is Cairn's own.
+pub async fn conflicts(call: &Call) -> Result<Answer> {
+    let asked = Asked::read(call)?;
+    let start = call.head.query.get("start-after").unwrap_or_default();
+    let after = (!start.is_empty()).then(|| Position::behind(start));
+    let page = asked.page(after, async |query| call.cluster().list_conflicts(query).await).await?;
+    let is_cut = page.next.is_some() && asked.limit > 0;
+    let mut xml = Xml::root("ListConflictsResult");
+    asked.begin(&mut xml);
+    xml.text("StartAfter", &asked.encoding.of(start));
+    if is_cut {
+        xml.text("NextStartAfter", &asked.encoding.of(&last_name(&page.items)));
+    }
+    asked.end(&mut xml, is_cut);
+    for item in &page.items {
+        if let Item::Entry(ConflictEntry { key, heads }) = item {
+            xml.open("Conflict").text("Key", &asked.encoding.of(key)).plain("Heads", heads).close("Conflict");
+        }
+    }
+    asked.prefixes(&mut xml, &page.items);
+    Ok(Answer::xml(xml.end("ListConflictsResult")))
+}
+
 /// All versions and delete markers.
 pub async fn versions(call: &Call) -> Result<Answer> {
     let asked = Asked::read(call)?;
@@ -243,7 +260,7 @@ pub async fn versions(call: &Call) -> Result<Answer> {
         (key, "") => Some(Position::behind(key)),
         (key, id) => Some(Position::version(key, marked(call, &asked.bucket, key, id).await?)),
     };
-    let page = asked.versions(call, after).await?;
+    let page = asked.page(after, async |query| call.cluster().list_versions(query).await).await?;
     let is_cut = page.next.is_some() && asked.limit > 0;
     let mut xml = Xml::root("ListVersionsResult");
     asked.begin(&mut xml);

@@ -75,6 +75,7 @@ operations! {
     GetBucketWebsite GET Bucket "website" "s3:GetBucketWebsite";
     GetObjectLockConfiguration GET Bucket "object-lock" "s3:GetBucketObjectLockConfiguration";
     GetPublicAccessBlock GET Bucket "publicAccessBlock" "s3:GetBucketPublicAccessBlock";
+    ListConflicts GET Bucket "x-cairn-conflicts" "s3:ListBucketVersions";
     ListMultipartUploads GET Bucket "uploads" "s3:ListBucketMultipartUploads";
     ListObjectVersions GET Bucket "versions" "s3:ListBucketVersions";
     ListObjectsV2 GET Bucket "list-type" "s3:ListBucket";

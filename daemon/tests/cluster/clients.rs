@@ -187,9 +187,14 @@ fn objects_are_committed_read_and_deleted_by_rpc() {
         let three = ann.put(photos, "a", "three").await.expect("with the settings of now");
         let beside = ann.commit(with(derive(two.version), of(photos, "a", "beside"))).await.expect("it is kept");
         assert_eq!((beside.effect, beside.heads), (Effect::Branch, 2));
+        let conflicts =
+            ListRequest { bucket: photos, what: Listing::Conflicts, page_size: 9, ..ListRequest::default() };
+        let listed = ann.list(conflicts.clone()).await.expect("listed").entries;
+        assert_eq!(listed, [Entry { key: "a".to_owned(), kind: EntryKind::Conflict(2) }]);
         let both = CommitMode::Merge(vec![three.version, beside.version]);
         let merged = ann.commit(with(both.clone(), of(photos, "a", "merged"))).await.expect("both are heads");
         assert_eq!((merged.effect, merged.heads), (Effect::FastForward, 1));
+        assert_eq!(ann.list(conflicts).await.expect("listed").entries, []);
         assert_eq!(kind(ann.commit(with(both, of(photos, "a", "again"))).await), ErrorKind::Stale);
         let Ok(ReadResult::Found { version, heads, .. }) =
             ann.read(photos, "a", ReadMode::Version(beside.version)).await

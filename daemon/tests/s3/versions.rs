@@ -11,7 +11,11 @@ async fn versioning(client: &Client, status: &str) {
 }
 
 async fn put(client: &Client, body: &str) -> String {
-    let reply = client.put("/bucket/k", body.to_owned()).await.is(200);
+    put_at(client, "/bucket/k", body).await
+}
+
+async fn put_at(client: &Client, target: &str, body: &str) -> String {
+    let reply = client.put(target, body.to_owned()).await.is(200);
     reply.header("x-amz-version-id").expect("a version").to_owned()
 }
 
@@ -122,8 +126,23 @@ fn branches_are_made_shown_and_merged() {
         let ids = shown.header("x-cairn-head-ids").expect("their ids").to_owned();
         assert_eq!(ids.split(',').collect::<BTreeSet<_>>(), BTreeSet::from([left.as_str(), &right]));
         assert_eq!(ann.get(&format!("/bucket/k?versionId={left}")).await.is(200).text(), "left");
+        // Whoever looks for conflicts finds it, page by page and by prefix.
+        let second = put_at(&ann, "/bucket/l", "base").await;
+        put_at(&ann, "/bucket/l", "left").await;
+        let derive = [("x-cairn-mode", "derive"), ("x-cairn-parents", second.as_str())];
+        ann.send("DELETE", "/bucket/l", &[], "").await.is(204);
+        ann.send("PUT", "/bucket/l", &derive, "right").await.is(200);
+        let conflicts = async |query: &str| {
+            let list = ann.get(&format!("/bucket?x-cairn-conflicts&{query}")).await.is(200);
+            (list.elements("Key"), list.elements("Heads"), list.element("NextStartAfter"))
+        };
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(conflicts("max-keys=1").await, (words(&["k"]), words(&["2"]), Some("k".to_owned())));
+        assert_eq!(conflicts("start-after=k").await, (words(&["l"]), words(&["2"]), None));
+        assert_eq!(conflicts("prefix=m").await, (vec![], vec![], None));
         let merge = [("x-cairn-mode", "merge"), ("x-cairn-parents", ids.as_str())];
         ann.send("PUT", "/bucket/k", &merge, "merged").await.is(200);
+        assert_eq!(conflicts("").await.0, words(&["l"]));
         let got = ann.get("/bucket/k").await.is(200);
         assert_eq!((got.text().as_str(), got.header("x-cairn-heads")), ("merged", None));
         ann.send("PUT", "/bucket/k", &merge, "again").await.fails(400, "InvalidArgument");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
 use super::layout::{self, BucketId, Space};
-use super::object::{BucketRow, KeyRow};
+use super::object::{BucketRow, KeyRow, heads_in_conflict};
 use super::upload::{PartRow, UploadRow};
 use crate::encoding::decode;
 use crate::index::Order;
@@ -20,6 +20,7 @@ struct All {
     parts: BTreeMap<(BucketId, String, UploadId), BTreeMap<u16, PartRow>>,
     expiries: BTreeSet<(u64, BucketId, String, VersionId)>,
     buckets: BTreeMap<BucketId, BucketRow>,
+    conflicts: BTreeMap<(BucketId, String), u32>,
 }
 
 /// Checks all rows.
@@ -38,11 +39,17 @@ pub fn check_invariants(rows: &dyn Rows) -> Result<(), String> {
     for (place, (space, row)) in &all.keys {
         let history = all.versions.remove(place).unwrap_or_default();
         check_key(*space, row, &history).map_err(|what| format!("{place:?}: {what}\n{row:#?}\n{history:#?}"))?;
+        if all.conflicts.remove(place) != heads_in_conflict(&row.heads()) {
+            return Err(format!("{place:?} is in conflict and not listed so, or the other way round"));
+        }
         let versions = history.into_iter().map(|(_, version)| version).chain([row.preferred.clone()]);
         check_parts(place, versions, &mut all.parts, &mut all.expiries, &mut all.buckets)?;
     }
     if let Some(place) = all.versions.keys().next() {
         return Err(format!("versions of {place:?}, which isn't there"));
+    }
+    if let Some(place) = all.conflicts.keys().next() {
+        return Err(format!("a conflict of {place:?}, which isn't there"));
     }
     check_uploads(&mut all)?;
     if let Some(stray) = all.parts.keys().next() {
@@ -75,6 +82,10 @@ impl All {
                 if self.keys.insert((name.bucket, name.key), (space, row)).is_some() {
                     return Err(wrong("a key with two rows"));
                 }
+            }
+            space if space == Space::Conflict as u8 => {
+                let name = name()?;
+                self.conflicts.insert((name.bucket, name.key), decode(bytes).map_err(bad)?);
             }
             space if space == Space::Version as u8 => {
                 let name = name()?;

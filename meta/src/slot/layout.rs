@@ -3,6 +3,7 @@
 //! | key | value | |
 //! | --- | --- | --- |
 //! | `b` bucket | `BucketRow` | what is counted of a bucket, and whether it is closed |
+//! | `c` bucket name | `u32` | a key in conflict, and how many heads it has |
 //! | `d` bucket name | `KeyRow` | a key whose preferred head is no object |
 //! | `e` time bucket name 0 id | nothing | an object that expires: the preferred head of its key |
 //! | `i` number, `I` version | see `ring` | imports that must not happen again |
@@ -34,6 +35,8 @@ pub const OBJECT_KEY_MAX: usize = 1024;
 pub enum Space {
     /// Of a bucket.
     Bucket = b'b',
+    /// A key in conflict.
+    Conflict = b'c',
     /// A key without an object.
     Gone = b'd',
     /// What expires.

@@ -10,7 +10,7 @@ use super::layout::{self, BucketId, Space, end_of, of_bucket, of_key, of_version
 use crate::encoding::{encode, encode_about, row};
 use crate::index::{Error, Order};
 use crate::rows::{Batch, Rows};
-use crate::version::{Actor, Chunk, Head, Kind, Payload, Summary, Version, VersionId, heads};
+use crate::version::{Actor, Chunk, Conflict, Head, Kind, Payload, Summary, Version, VersionId, heads};
 
 /// What a slot knows of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -106,9 +106,19 @@ impl KeyRow {
         heads
     }
 
+    /// How many heads it has, if they are in conflict.
+    fn in_conflict(&self) -> Option<u32> {
+        if self.others.is_empty() { None } else { heads_in_conflict(&self.heads()) }
+    }
+
     fn space(&self) -> Space {
         if self.preferred.kind == Kind::Data { Space::Object } else { Space::Gone }
     }
+}
+
+/// How many these heads are, if they are in conflict.
+pub(super) fn heads_in_conflict(heads: &[Head]) -> Option<u32> {
+    (Conflict::of(heads) != Conflict::No).then_some(heads.len() as u32)
 }
 
 /// What is counted of a bucket in a slot, and whether it is closed.
@@ -365,6 +375,11 @@ impl<'k> Key<'k> {
         tally.objects += u64::from(is.is_some_and(|is| is.kind == Kind::Data));
         for (old, new) in [(was, None), (None, is)] {
             move_expiry(rows, (bucket, key), old, new);
+        }
+        match (self.before.as_ref().and_then(KeyRow::in_conflict), heads_in_conflict(&self.heads)) {
+            (_, Some(heads)) => rows.put(of_key(Space::Conflict, bucket, key), encode(&heads)),
+            (Some(_), None) => rows.delete(of_key(Space::Conflict, bucket, key)),
+            (None, None) => {}
         }
         // Who is preferred no more goes into the history; who is preferred now leaves it.
         if let Some(was) = was.filter(|was| is.is_none_or(|is| is.id != was.id)) {

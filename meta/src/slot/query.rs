@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 
 use super::command::Part;
 use super::layout::BucketId;
-use super::list::{self, ObjectEntry, Page, UploadEntry, VersionEntry};
+use super::list::{self, ConflictEntry, ObjectEntry, Page, UploadEntry, VersionEntry};
 use super::object::BucketRow;
 use super::read::{self, Found, Mode};
 use super::upload::{self, UploadRow};
@@ -65,6 +65,9 @@ pub enum Query {
     /// What is counted of a bucket in this slot.
     #[n(6)]
     Tally(#[n(0)] BucketId),
+    /// A page of conflicts.
+    #[n(7)]
+    Conflicts(#[n(0)] list::Query),
 }
 
 /// Names an upload.
@@ -116,6 +119,9 @@ pub enum Reply {
     /// What is counted.
     #[n(6)]
     Tally(#[n(0)] BucketRow),
+    /// A page of conflicts.
+    #[n(7)]
+    Conflicts(#[n(0)] Page<ConflictEntry>),
 }
 
 impl Query {
@@ -131,6 +137,7 @@ impl Query {
             Self::Objects(query) => Reply::Objects(list::objects(rows, query)?),
             Self::Versions(query) => Reply::Versions(list::versions(rows, query)?),
             Self::Uploads(query) => Reply::Uploads(list::uploads(rows, query)?),
+            Self::Conflicts(query) => Reply::Conflicts(list::conflicts(rows, query)?),
             Self::Tally(bucket) => Reply::Tally(BucketRow::load(rows, *bucket)?),
         })
     }
@@ -205,7 +212,8 @@ mod tests {
             Query::Parts { of, behind: 4, limit: 2 },
             Query::Objects(list.clone()),
             Query::Versions(list.clone()),
-            Query::Uploads(list),
+            Query::Uploads(list.clone()),
+            Query::Conflicts(list),
             Query::Tally(3),
         ];
         for query in queries {

@@ -5,6 +5,7 @@ use cairn_meta::slot::command::{
     AbortUpload, Amend, Answer, Body, Change, Command, CompleteUpload, CreateUpload, Erase, Import, Part, PutPart,
     Refusal, Token, Versioning, Which, Write,
 };
+use cairn_meta::slot::list::{ConflictEntry, Item, Query, conflicts};
 use cairn_meta::slot::object::BucketRow;
 use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::version::commit::{Condition, Mode, Refused, Row};
@@ -390,4 +391,36 @@ fn a_key_of_the_greatest_length_has_all_that_others_have() {
     put_part(&mut world, &key, 10_000, chunk(1, 5));
     assert!(complete(&mut world, &key, &[(10_000, "p1")]).is_ok());
     assert!(world.rows.keys().all(|row| row.len() + 4 <= cairn_meta::index::KEY_MAX));
+}
+
+/// Keys below `cart/` that are listed as in conflict, and how many heads they have.
+fn carts_in_conflict(world: &World) -> Vec<(String, u32)> {
+    let query = Query { bucket: BUCKET, prefix: "cart/".to_owned(), limit: 10, ..Query::default() };
+    let entry = |item| match item {
+        Item::Entry(ConflictEntry { key, heads }) => (key, heads),
+        Item::Prefix(prefix) => panic!("{prefix} is rolled up"),
+    };
+    conflicts(&world.rows, &query).unwrap().items.into_iter().map(entry).collect()
+}
+
+/// Dynamo's shopping carts, whose branches nobody who doesn't read them knows of: keys in conflict are listed until they aren't.
+#[test]
+fn conflicts_are_listed_until_they_are_merged() {
+    let mut world = World::new(Versioning::Enabled);
+    for key in ["cart/a", "cart/b", "else"] {
+        let base = world.put(key, "empty").id.unwrap();
+        world.put(key, "bread");
+        assert_eq!(carts_in_conflict(&world).iter().filter(|(listed, _)| listed == key).count(), 0);
+        let body = if key == "cart/b" { Body::Deletion } else { object("milk") };
+        world.write(key, Mode::Derive(vec![base]), body).unwrap();
+    }
+    assert_eq!(carts_in_conflict(&world), [("cart/a".to_owned(), 2), ("cart/b".to_owned(), 2)]);
+    let heads = world.read("cart/a", ReadMode::Preferred, &[]).unwrap().heads;
+    world.write("cart/a", Mode::Merge(heads.iter().map(|head| head.id).collect()), object("bread, milk")).unwrap();
+    assert_eq!(carts_in_conflict(&world), [("cart/b".to_owned(), 2)]);
+    // All heads say that it is gone: there is nothing to decide.
+    let heads = world.read("cart/b", ReadMode::Preferred, &[]).unwrap().heads;
+    let bread = heads.iter().find(|head| head.kind == Kind::Data).expect("it was changed").id;
+    assert_eq!(world.write("cart/b", Mode::Derive(vec![bread]), Body::Deletion).map(|done| done.heads), Ok(2));
+    assert_eq!(carts_in_conflict(&world), []);
 }

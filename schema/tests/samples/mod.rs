@@ -175,6 +175,7 @@ pub fn visit(visitor: &mut impl Visitor) {
         entry(EntryKind::Prefix),
         entry(EntryKind::Version(Box::new(version()))),
         entry(EntryKind::Upload { id: VersionId(3), initiated: 9 }),
+        entry(EntryKind::Conflict(2)),
     ];
     visitor.visit("page", Answer::Ok(Page { entries, cursor: vec![1] }));
     visitor.visit("slot", SlotRequest { call, slot: 255, data: Bytes::from_static(b"command") });

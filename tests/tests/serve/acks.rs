@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::cluster::{Cluster, settled};
+use crate::node::Node;
 use crate::s3::Client;
 
 /// Which nodes have what was written, as the answer says.
@@ -14,6 +17,26 @@ fn had(client: &mut Client, target: &str, ack: Option<&str>, body: &[u8]) -> (St
 
 fn said(state: &str, copies: &str) -> (String, String) {
     (state.to_owned(), format!("copies={copies}"))
+}
+
+/// What two nodes make of a key, one of them by itself, is told until somebody merges it.
+fn until_in_conflict(cluster: &Cluster, alone: &mut Client, others: &mut Client) {
+    for number in 0..100 {
+        let target = format!("/photos/plan-{number}");
+        had(alone, &target, Some("one"), b"mine");
+        had(others, &target, None, b"theirs");
+        let nodes = || cluster.nodes.iter().flatten();
+        let held = |status: &Value| status["cluster"]["provisional"] == 0;
+        nodes().for_each(|node| drop(node.until_status("the slots have all", held)));
+        let listed = others.ask("GET", "/photos?x-cairn-conflicts", &[], b"").good();
+        if listed.elements("Key") == [format!("plan-{number}")] {
+            let count = |node: &Node| node.status()["cluster"]["conflicts"].as_u64().expect("a number");
+            assert_eq!(nodes().map(count).sum::<u64>(), 1, "by the one that leads its slot");
+            return;
+        }
+        // It was handed over between the two.
+    }
+    panic!("nothing is ever in conflict");
 }
 
 #[test]
@@ -43,6 +66,8 @@ fn as_many_nodes_have_it_as_its_writer_asks_for() {
     assert_eq!(client.ask("GET", "/photos/a", &[("x-cairn-read", "old")], b"").status, 400);
     let deleted = client.ask("DELETE", "/photos/new", &[("x-cairn-ack", "all")], b"").good();
     assert_eq!(deleted.header("x-cairn-durability"), "copies=3/3");
+    let mut other = cluster.client(0, &key);
+    until_in_conflict(&cluster, &mut client, &mut other);
     // Likewise by bucket, where a request doesn't say.
     settled(&mut client, "PUT", "/photos?x-cairn-ack", b"all").good();
     settled(&mut client, "PUT", "/photos?x-cairn-read", b"local").good();
@@ -51,7 +76,6 @@ fn as_many_nodes_have_it_as_its_writer_asks_for() {
         let word = client.ask("GET", &format!("/photos?x-cairn-{setting}"), &[], b"").good().text();
         assert_eq!(word, if setting == "ack" { "all" } else { "local" });
     }
-    let mut other = cluster.client(0, &key);
     while had(&mut other, "/photos/b", None, b"1") != said("confirmed", "3/3") {
         // Other nodes hear of the setting a moment later.
         std::thread::sleep(Duration::from_millis(50));

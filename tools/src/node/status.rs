@@ -101,6 +101,10 @@ fn cluster(cluster: &ClusterReport) -> String {
     if cluster.provisional > 0 {
         lines.push(format!("{} provisional versions are here that their slots don't have yet", cluster.provisional));
     }
+    if cluster.conflicts > 0 {
+        let text = "objects in conflict in groups that it leads: `cairn conflicts cairn://BUCKET` lists them";
+        lines.push(format!("{} {text}", cluster.conflicts));
+    }
     lines.extend(cluster.stopped.iter().map(|stopped| format!("{} has stopped here: {}", stopped.group, stopped.why)));
     lines.join("\n")
 }

@@ -147,7 +147,7 @@ impl<'a> Line<'a> {
 }
 
 /// Names come from others: they must not steer the terminal.
-fn printable(name: &str) -> String {
+pub(super) fn printable(name: &str) -> String {
     let mut shown = String::with_capacity(name.len());
     for letter in name.chars() {
         if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }

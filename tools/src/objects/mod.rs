@@ -1,10 +1,11 @@
-//! The object commands: `cairn put|get|cat|ls|rm|stat|cp|versions|merge` and `cairn bucket`.
+//! The object commands: `cairn put|get|cat|ls|rm|stat|cp|versions|conflicts|merge` and `cairn bucket`.
 //!
 //! They speak S3 through [`crate::s3`], so they work with any node and with other S3 servers. What they say of a command
 //! line ends here; how bytes move is decided there.
 
 mod bucket;
 mod cat;
+mod conflicts;
 mod cp;
 mod ls;
 mod many;
@@ -17,6 +18,7 @@ mod versions;
 
 pub use bucket::Command as BucketCommand;
 pub use cat::Args as CatArgs;
+pub use conflicts::Args as ConflictsArgs;
 pub use cp::{CpArgs, GetArgs, PutArgs};
 pub use ls::Args as LsArgs;
 pub use rm::Args as RmArgs;

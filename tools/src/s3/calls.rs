@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use super::client::{Answer, Ask, Client, text};
 use super::error::S3Error;
 use super::shapes::{
-    Begun, BucketEntry, BucketList, DeleteFailure, Deleted, Made, ObjectPage, PartEntry, PartPage, UploadEntry,
-    UploadPage, VersionEntry, VersionPage,
+    Begun, BucketEntry, BucketList, ConflictPage, DeleteFailure, Deleted, Made, ObjectPage, PartEntry, PartPage,
+    UploadEntry, UploadPage, VersionEntry, VersionPage,
 };
 use super::words::base64;
 
@@ -205,6 +205,23 @@ impl Client {
             ask = ask.query("key-marker", key).query("version-id-marker", version);
         }
         Ok(self.xml::<VersionPage>(&ask).await?.decoded())
+    }
+
+    /// A page of conflicts.
+    pub async fn list_conflicts(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        from: Option<&str>,
+    ) -> Result<ConflictPage, S3Error> {
+        let mut ask = Ask::bucket(Method::GET, bucket)
+            .query("x-cairn-conflicts", "")
+            .query("encoding-type", "url")
+            .query("prefix", prefix);
+        if let Some(from) = from {
+            ask = ask.query("start-after", from);
+        }
+        Ok(self.xml::<ConflictPage>(&ask).await?.decoded())
     }
 
     /// Begins an object in parts.

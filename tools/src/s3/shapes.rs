@@ -133,6 +133,27 @@ pub struct UploadPage {
     pub upload: Vec<UploadEntry>,
 }
 
+/// A page of a listing of conflicts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ConflictPage {
+    encoding_type: Option<String>,
+    /// Where the next page begins, if there is one.
+    pub next_start_after: Option<String>,
+    /// The conflicts.
+    pub conflict: Vec<ConflictEntry>,
+}
+
+/// A conflict in a listing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ConflictEntry {
+    /// The name of the object.
+    pub key: String,
+    /// How many heads it has.
+    pub heads: u32,
+}
+
 /// An upload in a listing.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -244,6 +265,18 @@ impl UploadPage {
         if is_encoded(self.encoding_type.as_ref()) {
             self.upload.iter_mut().for_each(|entry| decode(&mut entry.key));
             self.next_key_marker.iter_mut().for_each(decode);
+        }
+        self
+    }
+}
+
+impl ConflictPage {
+    /// With names as they are.
+    #[must_use]
+    pub fn decoded(mut self) -> Self {
+        if is_encoded(self.encoding_type.as_ref()) {
+            self.conflict.iter_mut().for_each(|entry| decode(&mut entry.key));
+            self.next_start_after.iter_mut().for_each(decode);
         }
         self
     }

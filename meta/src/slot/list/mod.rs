@@ -1,4 +1,4 @@
-//! Lists of a slot: objects, versions, uploads; page by page, and the pages of all slots merged into one.
+//! Lists of a slot: objects, versions, uploads, conflicts; page by page, and the pages of all slots merged into one.
 //!
 //! A page begins behind a [`Position`], which is a name, not a state kept somewhere: others may write between two pages, and what is
 //! there all the time is listed exactly once. Names that have the delimiter behind the prefix are shown once as a
@@ -7,11 +7,13 @@
 //! A page tells as far as it goes: up to `next`, or to the end. So pages of many slots merge: up to the least
 //! `next` of them everything is known.
 
+mod conflicts;
 mod gather;
 mod objects;
 mod uploads;
 mod versions;
 
+pub use conflicts::{ConflictEntry, conflicts, count_conflicts};
 pub use gather::Gathering;
 pub use objects::{ObjectEntry, objects};
 pub use uploads::{UploadEntry, uploads};

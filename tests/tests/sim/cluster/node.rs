@@ -109,8 +109,7 @@ impl Life {
             task::spawn(Class::Foreground, answer(gateway::address(self.node, self.core.index()), &cluster));
         let compacting = task::spawn(Class::Maintenance, compact(disks.clone()));
         let settling = task::spawn(Class::Maintenance, evacuate::settle(books.clone(), disks.clone()));
-        let reconciling = (self.core.index() == 0)
-            .then(|| task::spawn(Class::Maintenance, reconcile(cluster.clone())));
+        let reconciling = (self.core.index() == 0).then(|| task::spawn(Class::Maintenance, reconcile(cluster.clone())));
         let why = match broken {
             Some(why) => why,
             None if self.core.index() == 0 => {
