@@ -69,9 +69,7 @@ impl Cluster {
         if may_be && ack == Ack::One {
             return Box::pin(self.take(slot, write)).await;
         }
-        if self.core().holding.may_any_hold() {
-            Box::pin(self.reconcile_key(place.bucket.id, &place.key)).await;
-        }
+        self.reconcile_key(place.bucket.id, &place.key).await;
         let is_inline = is_inline(&write.body);
         let envelope = Envelope { time: wall_millis(), token, command: Command::Commit(vec![write]) };
         let command = Bytes::from(envelope.encode());

@@ -148,6 +148,7 @@ impl Cluster {
         token: Option<Token>,
         command: command::Command,
     ) -> Result<command::Answer, ClusterError> {
+        self.reconcile_key(bucket, key).await;
         self.command_slot(self.slot_of(bucket, key), token, command).await
     }
 

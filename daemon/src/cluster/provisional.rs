@@ -101,8 +101,7 @@ impl Holding {
         self.cores[core.index()].store(may_hold, Ordering::Release);
     }
 
-    /// Whether any core's lanes may hold anything.
-    pub fn may_any_hold(&self) -> bool {
+    fn may_any_hold(&self) -> bool {
         self.cores.iter().any(|core| core.load(Ordering::Acquire))
     }
 
@@ -170,7 +169,12 @@ impl Cluster {
 
     /// The same of one key, so that what is written next is made of that and no branch beside it.
     pub(super) async fn reconcile_key(&self, bucket: BucketId, key: &str) {
-        if let Err(error) = self.reconcile_with(&key_name(bucket, key), async |_, _| true).await {
+        if !self.core().holding.may_any_hold() {
+            return;
+        }
+        // Boxed, as it is rarely more than that.
+        let reconciled = Box::pin(self.reconcile_with(&key_name(bucket, key), async |_, _| true)).await;
+        if let Err(error) = reconciled {
             debug!(%error, "what is held of a key can't be read before it is written");
         }
     }
