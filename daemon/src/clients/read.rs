@@ -35,7 +35,7 @@ impl Clients {
         let or_older = bucket.record().settings.offline == Offline::Accept;
         let seen = self.cluster.read((request.bucket, key), mode, freshness, or_older).await.map_err(of_cluster)?;
         let Seen { found, freshness } = seen;
-        let is_confirmed = found.as_ref().is_none_or(|found| found.version.state == State::Confirmed);
+        let is_confirmed = found.as_ref().is_none_or(|found| found.state == State::Confirmed);
         let from_leader = freshness == Freshness::Latest && is_confirmed;
         match (found, sight) {
             (Some(found), Sight::Version(_)) => show(&reading, &found, vec![], from_leader),

@@ -228,7 +228,7 @@ impl Call {
         let version = &found.version;
         let null = version.is_null.then_some(version.id);
         let is_shown = is_nameable(version, null) && (version.kind != Kind::Data || version.is_object(self.now));
-        if is_shown { Ok(found) } else { Err(hidden_by(version.state, missing())) }
+        if is_shown { Ok(found) } else { Err(hidden_by(found.state, missing())) }
     }
 
     /// Reads a version that is an object.
@@ -251,7 +251,7 @@ impl Call {
         if let Ok(id) = HeaderValue::from_str(&id) {
             error = error.header(HeaderName::from_static("x-amz-version-id"), id);
         }
-        Err(hidden_by(found.version.state, error))
+        Err(hidden_by(found.state, error))
     }
 
     /// Changes the settings of a bucket; again if somebody else was faster.
@@ -291,7 +291,7 @@ impl Call {
     pub fn about(&self, answer: Answer, bucket: &Bucket, found: &Found) -> Answer {
         let version = &found.version;
         let answer =
-            answer.with("x-cairn-version-id", version.id.to_string()).with("x-cairn-state", state_name(version.state));
+            answer.with("x-cairn-version-id", version.id.to_string()).with("x-cairn-state", state_name(found.state));
         let asked = if self.is_older.get() { Reads::Local } else { self.reads(bucket) };
         let answer = answer.with("x-cairn-read", READ.name_of(asked));
         if names_versions(bucket) {

@@ -15,7 +15,7 @@ use super::layout::BucketId;
 use super::object::{self, KeyRow};
 use crate::index::Error;
 use crate::rows::Rows;
-use crate::version::{Conflict, Head, Kind, Version, VersionId, heads};
+use crate::version::{Conflict, Head, Kind, State, Version, VersionId, heads};
 
 /// What a reader wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -43,7 +43,7 @@ pub enum Mode {
 /// What a reader gets.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Found {
-    /// The version: an object, or a deletion, which says that there is none. Its state says who has it.
+    /// The version: an object, or a deletion, which says that there is none.
     #[n(0)]
     pub version: Version,
     /// All heads, the provisional ones that the reader has among them; the preferred one is last.
@@ -52,6 +52,9 @@ pub struct Found {
     /// Whether the heads agree.
     #[n(2)]
     pub conflict: Conflict,
+    /// Whether others would be shown the same: not if the version is provisional, nor if one that is hides what they see.
+    #[cbor(n(3), default)]
+    pub state: State,
 }
 
 impl Found {
@@ -84,6 +87,7 @@ pub fn read(
         Mode::Preferred | Mode::ConfirmedOnly | Mode::ProvisionalAllowed => heads.last().map(|head| head.id),
     };
     let Some(id) = wanted else { return Ok(None) };
+    let preferred = row.as_ref().map(|row| row.preferred.id);
     let found = match row {
         Some(row) if row.preferred.id == id => Some(row.preferred),
         Some(_) => object::other_version(rows, (bucket, key), id)?,
@@ -92,7 +96,12 @@ pub fn read(
     // What the slot has taken over meanwhile is shown as the slot has it.
     let found = found.or_else(|| local.iter().find(|version| version.id == id).cloned());
     let conflict = Conflict::of(&heads);
-    Ok(found.map(|version| Found { version, heads, conflict }))
+    let is_by_rank = matches!(mode, Mode::Preferred | Mode::ProvisionalAllowed);
+    Ok(found.map(|version| {
+        let is_hiding = is_by_rank && preferred != Some(id);
+        let state = if is_hiding { State::Provisional } else { version.state };
+        Found { version, heads, conflict, state }
+    }))
 }
 
 fn at(

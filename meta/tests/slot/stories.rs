@@ -339,6 +339,25 @@ fn reads_in_the_past_and_of_branches() {
     assert!(world.read("new", ReadMode::ConfirmedOnly, std::slice::from_ref(&after_delete)).is_none());
 }
 
+/// What one node has hides what others see, and it shows what stood beside that: confirmed, and yet nobody else is shown it.
+#[test]
+fn what_is_shown_for_a_provisional_version_is_provisional() {
+    let mut world = World::new(Versioning::Enabled);
+    let base = world.put("key", "base").id.unwrap();
+    let branch = world.read("key", ReadMode::Exact(base), &[]).unwrap().version;
+    world.put("key", "shown");
+    let import = Import { place: world.place("key"), version: provisional(7, &branch, "beside") };
+    world.commit(Command::Import(vec![import])).unwrap();
+    let shown = world.read("key", ReadMode::Preferred, &[]).unwrap();
+    assert_eq!((text(&shown.version), shown.state), ("shown".to_owned(), State::Confirmed));
+    let deletion = Version { kind: Kind::DeleteMarker, ..provisional(u128::MAX >> 1, &shown.version, "") };
+    let alone = world.read("key", ReadMode::Preferred, std::slice::from_ref(&deletion)).unwrap();
+    assert_eq!((text(&alone.version), alone.version.state), ("beside".to_owned(), State::Confirmed));
+    assert_eq!(alone.state, State::Provisional);
+    let exact = world.read("key", ReadMode::Exact(alone.version.id), std::slice::from_ref(&deletion)).unwrap();
+    assert_eq!(exact.state, State::Confirmed, "by its name anybody is shown it");
+}
+
 #[test]
 fn retention_drops_what_it_may_and_nothing_else() {
     let mut world = World::new(Versioning::Enabled);
