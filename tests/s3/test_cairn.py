@@ -288,9 +288,14 @@ def test_branches_are_shown_and_merged(cairn, s3, bucket, tmp_path):
     cairn("conflicts", "cairn://none-such", code=3)
     cairn("merge", at, "--keep", left)
     assert cairn("conflicts", f"cairn://{bucket}", "--json") == b""
+    cairn("put", "f", at, *branch)
+    s3.delete_object(Bucket=bucket, Key="k")
+    assert objects(cairn("conflicts", f"cairn://{bucket}", "--json")) == [{"object": at, "heads": 2}]
+    assert [it["head"] for it in objects(cairn("versions", at, "--json"))].count(True) == 2
+    cairn("merge", at, "--keep", left)
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"left"
     said = objects(cairn("versions", at, "--json"))
-    assert [it["head"] for it in said].count(True) == 1 and len(said) == 5
+    assert [it["head"] for it in said].count(True) == 1 and len(said) == 8
     cairn("versions", f"cairn://{bucket}/none", code=3)
     cairn("merge", f"cairn://{bucket}/none", "--keep", left, code=3)
 

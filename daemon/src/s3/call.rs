@@ -228,7 +228,7 @@ impl Call {
         let version = &found.version;
         let null = version.is_null.then_some(version.id);
         let is_shown = is_nameable(version, null) && (version.kind != Kind::Data || version.is_object(self.now));
-        if is_shown { Ok(found) } else { Err(hidden_by(found.state, missing())) }
+        if is_shown { Ok(found) } else { Err(hidden_by(&found, missing())) }
     }
 
     /// Reads a version that is an object.
@@ -251,7 +251,7 @@ impl Call {
         if let Ok(id) = HeaderValue::from_str(&id) {
             error = error.header(HeaderName::from_static("x-amz-version-id"), id);
         }
-        Err(hidden_by(found.state, error))
+        Err(hidden_by(&found, error))
     }
 
     /// Changes the settings of a bucket; again if somebody else was faster.
@@ -302,15 +302,20 @@ impl Call {
     }
 }
 
-/// That there is no object, as what hides it says. Where one node alone has that, others see the object still.
-fn hidden_by(state: State, error: S3Error) -> S3Error {
-    match state {
-        State::Confirmed => error,
-        State::Provisional => {
-            let value = HeaderValue::from_static(state_name(state));
-            error.header(HeaderName::from_static("x-cairn-state"), value)
-        }
-    }
+/// That there is no object, as what hides it says: whether others see the object still, and which heads there are besides.
+fn hidden_by(found: &Found, error: S3Error) -> S3Error {
+    let state = (found.state == State::Provisional).then(|| ("x-cairn-state", state_name(found.state).to_owned()));
+    let headers = state.into_iter().chain(heads_of(found).into_iter().flatten());
+    headers.fold(error, |error, (name, value)| match HeaderValue::from_str(&value) {
+        Ok(value) => error.header(HeaderName::from_static(name), value),
+        Err(_) => error,
+    })
+}
+
+/// Which heads there are if they are several: whoever merges them names them all.
+pub fn heads_of(found: &Found) -> Option<[(&'static str, String); 2]> {
+    let ids: Vec<String> = found.heads.iter().map(|head| head.id.to_string()).collect();
+    (ids.len() > 1).then(|| [("x-cairn-heads", ids.len().to_string()), ("x-cairn-head-ids", ids.join(","))])
 }
 
 /// What Cairn says of who has a version.

@@ -130,8 +130,8 @@ fn branches_are_made_shown_and_merged() {
         let second = put_at(&ann, "/bucket/l", "base").await;
         put_at(&ann, "/bucket/l", "left").await;
         let derive = [("x-cairn-mode", "derive"), ("x-cairn-parents", second.as_str())];
-        ann.send("DELETE", "/bucket/l", &[], "").await.is(204);
         ann.send("PUT", "/bucket/l", &derive, "right").await.is(200);
+        ann.delete("/bucket/l").await.is(204);
         let conflicts = async |query: &str| {
             let list = ann.get(&format!("/bucket?x-cairn-conflicts&{query}")).await.is(200);
             (list.elements("Key"), list.elements("Heads"), list.element("NextStartAfter"))
@@ -143,6 +143,11 @@ fn branches_are_made_shown_and_merged() {
         let merge = [("x-cairn-mode", "merge"), ("x-cairn-parents", ids.as_str())];
         ann.send("PUT", "/bucket/k", &merge, "merged").await.is(200);
         assert_eq!(conflicts("").await.0, words(&["l"]));
+        // Where the one that is shown is a deletion, that there are others is said with it.
+        let gone = ann.get("/bucket/l").await.fails(404, "NoSuchKey");
+        let merge = [("x-cairn-mode", "merge"), ("x-cairn-parents", gone.header("x-cairn-head-ids").expect("heads"))];
+        ann.send("PUT", "/bucket/l", &merge, "kept").await.is(200);
+        assert_eq!(conflicts("").await.0, words(&[]));
         let got = ann.get("/bucket/k").await.is(200);
         assert_eq!((got.text().as_str(), got.header("x-cairn-heads")), ("merged", None));
         ann.send("PUT", "/bucket/k", &merge, "again").await.fails(400, "InvalidArgument");

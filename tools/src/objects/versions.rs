@@ -10,7 +10,7 @@ use super::place::{show, whole_object};
 use crate::out::{self, Failure};
 use crate::s3::calls::Object;
 use crate::s3::client::{Client, text};
-use crate::s3::error::S3Error;
+use crate::s3::error::{Refusal, S3Error};
 use crate::s3::settings::Settings;
 use crate::s3::shapes::VersionEntry;
 
@@ -56,8 +56,12 @@ fn role(entry: &VersionEntry, heads: &[String]) -> &'static str {
 
 /// The heads of a key if they are several.
 async fn heads(client: &Client, object: &Object) -> Result<Vec<String>, S3Error> {
-    let (_, headers) = client.head(object, None).await?;
-    let ids = text(&headers, "x-cairn-head-ids").unwrap_or_default();
+    let ids = match client.head(object, None).await {
+        Ok((_, headers)) => text(&headers, "x-cairn-head-ids").map(str::to_owned),
+        Err(S3Error::Refused(Refusal { head_ids: Some(ids), .. })) => Some(ids),
+        Err(error) => return Err(error),
+    };
+    let ids = ids.unwrap_or_default();
     Ok(ids.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect())
 }
 
@@ -88,9 +92,12 @@ impl Args {
             if entries.is_empty() {
                 return Err(Failure::Missing(format!("there is no version of {}", show(&object))));
             }
-            // A key whose newest version is a deletion has no object to ask.
             let is_object = entries.iter().any(|entry| entry.is_latest && !entry.is_delete_marker);
-            let heads = if is_object { heads(&client, &object).await? } else { vec![] };
+            let heads = match heads(&client, &object).await {
+                // What is deleted, and nothing else, isn't there.
+                Err(S3Error::Refused(_)) if !is_object => vec![],
+                heads => heads?,
+            };
             out::print(&if self.json { lines(&entries, &heads) } else { table(&entries, &heads) })
         })
     }

@@ -302,9 +302,10 @@ fn wait(error: &S3Error, pause: Duration) -> Duration {
 async fn refuse(answer: Answer, ask: &Ask) -> S3Error {
     let (status, what) = (answer.status, ask.what());
     let retry_after = answer.header(RETRY_AFTER.as_str()).and_then(|seconds| seconds.parse().ok());
+    let head_ids = answer.header("x-cairn-head-ids").map(str::to_owned);
     // Without its body it is a refusal all the same.
     let body = answer.whole().await.map(|(_, body)| body).unwrap_or_default();
-    S3Error::Refused(Refusal { retry_after, ..Refusal::new(status, &body, what) })
+    S3Error::Refused(Refusal { retry_after, head_ids, ..Refusal::new(status, &body, what) })
 }
 
 /// The connection that an answer comes over.

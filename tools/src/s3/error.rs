@@ -46,6 +46,8 @@ pub struct Refusal {
     pub what: String,
     /// How many seconds the server asks to wait.
     pub retry_after: Option<u64>,
+    /// The heads of what isn't there, if they are several and the one that is shown is a deletion.
+    pub head_ids: Option<String>,
 }
 
 impl std::fmt::Display for Refusal {
@@ -69,7 +71,7 @@ impl Refusal {
         let text = String::from_utf8_lossy(body);
         let body: ErrorBody = quick_xml::de::from_str(&text).unwrap_or_default();
         let code = if body.code.is_empty() { words(status) } else { printable(&body.code) };
-        Self { status, code, message: printable(&body.message), what, retry_after: None }
+        Self { status, code, message: printable(&body.message), what, retry_after: None, head_ids: None }
     }
 
     /// Whether another try may do.

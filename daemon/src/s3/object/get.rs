@@ -11,7 +11,7 @@ use super::range::{Wanted, wanted};
 use crate::s3::access::acl::Permission;
 use crate::s3::access::{ACL_HEADER, Verdict};
 use crate::s3::answer::{Answer, Out};
-use crate::s3::call::{Bucket, Call};
+use crate::s3::call::{Bucket, Call, heads_of};
 use crate::s3::data::{HELD_BYTES, Source};
 use crate::s3::date;
 use crate::s3::error::{Code, Result, S3Error};
@@ -125,16 +125,8 @@ fn described(call: &Call, bucket: &Bucket, found: &Found, of_part: Option<&[Chec
     }
     override_headers(call, &mut answer)?;
     let answer = call.about(answer, bucket, found);
-    Ok((conflict(answer, found), span.end - span.start))
-}
-
-/// Says which heads there are if they are several: whoever merges them names them all.
-fn conflict(answer: Answer, found: &Found) -> Answer {
-    if found.heads.len() < 2 {
-        return answer;
-    }
-    let ids: Vec<String> = found.heads.iter().map(|head| head.id.to_string()).collect();
-    answer.with("x-cairn-heads", ids.len().to_string()).with("x-cairn-head-ids", ids.join(","))
+    let answer = heads_of(found).into_iter().flatten().fold(answer, |answer, (name, ids)| answer.with(name, ids));
+    Ok((answer, span.end - span.start))
 }
 
 fn header(name: &'static str, value: &str) -> Option<(HeaderName, hyper::header::HeaderValue)> {
