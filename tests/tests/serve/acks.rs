@@ -80,9 +80,9 @@ fn as_many_nodes_have_it_as_its_writer_asks_for() {
         // Other nodes hear of the setting a moment later.
         std::thread::sleep(Duration::from_millis(50));
     }
-    // All have it in their logs, and show it when they know that a majority has.
+    // All have it in their logs, and show it when they know that a majority has; of the other setting they hear later still.
     let mut local = other.ask("GET", "/photos/b", &[], b"");
-    while local.status == 404 {
+    while local.status == 404 || local.header("x-cairn-read") != "local" {
         std::thread::sleep(Duration::from_millis(50));
         local = other.ask("GET", "/photos/b", &[], b"");
     }
