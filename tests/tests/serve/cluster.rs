@@ -52,8 +52,9 @@ impl Cluster {
         // Taken all at once, so that they differ; free again when the nodes want them.
         let taken: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
         let peers: Vec<SocketAddr> = taken.iter().map(|taken| taken.local_addr().expect("it is bound")).collect();
-        drop(taken);
+        // Before these ports are free again: the wires' own must not be among them.
         let wires = Wires::between(&peers);
+        drop(taken);
         let mut cluster = Self { disks, nodes: (0..count).map(|_| None).collect(), peers, wires };
         // The first draws the secret; the others are refused without it, then are given it, as people do.
         cluster.nodes[0] = Some(cluster.begin(0));
