@@ -21,7 +21,8 @@ pub(crate) enum Interest {
     Writable,
 }
 
-/// A non-blocking socket of any kind. Calls are tried first; only one that would block waits for readiness.
+/// A non-blocking socket of any kind. Calls are tried first; only one that would block waits for readiness, and is not
+/// tried again before that, however often it is polled.
 pub(crate) struct Socket {
     // IMPORTANT: dropped before `owner`: the waiting ends before the descriptor is closed.
     reader: RefCell<Option<Waiting>>,
@@ -62,6 +63,9 @@ impl Socket {
         interest: Interest,
         mut attempt: impl FnMut(&Socket2) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
+        if self.place(interest).borrow().is_some() {
+            ready!(self.poll_ready(cx, interest))?;
+        }
         loop {
             match attempt(&self.raw()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_ready(cx, interest))?,
@@ -77,11 +81,7 @@ impl Socket {
     }
 
     pub fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
-        let place = match interest {
-            Interest::Readable => &self.reader,
-            Interest::Writable => &self.writer,
-        };
-        let mut place = place.borrow_mut();
+        let mut place = self.place(interest).borrow_mut();
         let waiting = place.get_or_insert_with(|| self.wait(cx, interest));
         let ready = ready!(match waiting {
             Waiting::Ring(waiting) => waiting.poll(cx),
@@ -89,6 +89,13 @@ impl Socket {
         });
         *place = None;
         Poll::Ready(ready)
+    }
+
+    fn place(&self, interest: Interest) -> &RefCell<Option<Waiting>> {
+        match interest {
+            Interest::Readable => &self.reader,
+            Interest::Writable => &self.writer,
+        }
     }
 
     fn wait(&self, cx: &Context<'_>, interest: Interest) -> Waiting {
