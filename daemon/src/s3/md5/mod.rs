@@ -5,7 +5,6 @@
 
 mod lanes;
 
-use std::array::from_fn;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -123,18 +122,11 @@ fn step(waiting: &mut VecDeque<Job>) {
     let count = waiting.len().min(LANES);
     let jobs = &mut waiting.make_contiguous()[..count];
     let length = jobs.iter().map(|job| job.chunk.len() - job.done).min().unwrap_or(0).min(STEP);
-    match jobs {
-        [] => {}
-        [job] => job.state.update(&job.chunk[job.done..job.done + length]),
-        jobs => {
-            // With fewer than there are lanes, the first goes along once more.
-            let job = |lane: usize| jobs.get(lane).unwrap_or(&jobs[0]);
-            let mut states = from_fn(|lane| job(lane).state);
-            let blocks = from_fn(|lane| &job(lane).chunk[job(lane).done..job(lane).done + length]);
-            State::update_all(&mut states, blocks);
-            jobs.iter_mut().zip(states).for_each(|(job, state)| job.state = state);
-        }
-    }
+    let mut all: Vec<(State, &[u8])> =
+        jobs.iter().map(|job| (job.state, &job.chunk[job.done..job.done + length])).collect();
+    State::update_all(&mut all);
+    let states: Vec<State> = all.into_iter().map(|(state, _)| state).collect();
+    jobs.iter_mut().zip(states).for_each(|(job, state)| job.state = state);
     jobs_done(waiting, count, length);
 }
 
