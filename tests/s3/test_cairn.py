@@ -296,12 +296,40 @@ def test_branches_are_shown_and_merged(cairn, s3, bucket, tmp_path):
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"left"
     said = objects(cairn("versions", at, "--json"))
     assert [it["head"] for it in said].count(True) == 1 and len(said) == 8
+    cairn("put", "f", at, *branch)
+    assert b"3 heads" not in cairn("merge", at, "--delete")
+    cairn("stat", at, code=3)
+    assert cairn("conflicts", f"cairn://{bucket}", "--json") == b""
+    cairn("merge", at, "--delete", "--keep", left, code=2)
     cairn("versions", f"cairn://{bucket}/none", code=3)
     cairn("merge", f"cairn://{bucket}/none", "--keep", left, code=3)
 
 
 def put(s3, bucket: str, body: bytes) -> str:
     return s3.put_object(Bucket=bucket, Key="k", Body=body)["VersionId"]
+
+
+def test_an_object_is_told_how_long_to_live(cairn, s3, bucket, data, tmp_path):
+    if s3.list_buckets()["ResponseMetadata"]["HTTPHeaders"].get("server") != "Cairn":
+        pytest.skip("only Cairn has lives of objects")
+    (tmp_path / "f").write_bytes(b"x")
+    (tmp_path / "long").write_bytes(data(6 * MIB))
+    expires = lambda key: json.loads(cairn("stat", f"cairn://{bucket}/{key}", "--json"))["headers"].get("x-cairn-expires")
+    cairn("put", "f", f"cairn://{bucket}/a", "--ttl", "12h")
+    cairn("put", "long", f"cairn://{bucket}/b", "--ttl", "7d", "--part-size", "5MiB")
+    cairn("cp", f"cairn://{bucket}/b", f"cairn://{bucket}/c", "--ttl", "30m")
+    cairn("cp", f"cairn://{bucket}/b", f"cairn://{bucket}/d")
+    assert expires("a") and expires("b") and expires("c") and not expires("d")
+    for wrong in ["", "0s", "12", "1.5h", "-3d", "9" * 30 + "d"]:
+        cairn("put", "f", f"cairn://{bucket}/e", f"--ttl={wrong}", code=2)
+    cairn("put", "f", f"cairn://{bucket}/e", "--ttl", "1s")
+    for _ in range(400):
+        if "e" not in [it["key"] for it in objects(cairn("ls", f"cairn://{bucket}", "--json"))]:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("it is still listed")
+    cairn("cat", f"cairn://{bucket}/e", code=3)
 
 
 def test_settings_of_buckets(cairn, s3, bucket, tmp_path):
@@ -331,6 +359,9 @@ def test_copies_between_objects(cairn, s3, bucket, data):
     cairn("cp", f"cairn://{bucket}/a/x y", f"cairn://{bucket}/b/")
     got = s3.get_object(Bucket=bucket, Key="b/x y")
     assert got["Body"].read() == body and got["Metadata"] == {"m": "1"}
+    cairn("cp", f"cairn://{bucket}/a/x y", f"cairn://{bucket}/d", "--content-type", "text/rock", "--metadata", "n=2")
+    head = s3.head_object(Bucket=bucket, Key="d")
+    assert (head["ContentType"], head["Metadata"]) == ("text/rock", {"m": "1", "n": "2"})
     cairn("cp", "-r", f"cairn://{bucket}/a", f"cairn://{bucket}/c")
     assert s3.head_object(Bucket=bucket, Key="c/x y")["ContentLength"] == len(body)
 

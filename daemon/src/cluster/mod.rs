@@ -32,6 +32,7 @@ mod seal;
 mod seek;
 mod serve;
 mod settings;
+mod ttl;
 
 use std::rc::Rc;
 
@@ -57,6 +58,7 @@ pub use provisional::{Reconcile, ReconcileMessage, Reconciled, Seen};
 pub use relocate::{Relocate, RelocateMessage, Relocated, relocate_stopped};
 pub use report::Groups;
 pub use seal::Seal;
+pub use ttl::{Ttl, TtlMessage};
 
 use crate::disks::Disks;
 use crate::lane::SLOTS_MAX;

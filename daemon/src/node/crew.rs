@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::actor::{NameTaken, Rate, Registry, Schedule, Spec, State, Status};
-use crate::cluster::{Cluster, Reconcile, Relocate};
+use crate::cluster::{Cluster, Reconcile, Relocate, Ttl};
 use crate::config::Config;
 use crate::disks::{Disks, Settle};
 use crate::http::Watch;
@@ -29,6 +29,8 @@ const SETTLE_EVERY: Duration = Duration::from_secs(30);
 const RELOCATE_EVERY: Duration = Duration::from_secs(5);
 /// How often provisional versions are offered to their slots; it costs nothing while there are none.
 const RECONCILE_EVERY: Duration = Duration::from_secs(2);
+/// How often objects whose time is over are looked for; nobody is shown them before that, and it costs a look at each slot.
+const TTL_EVERY: Duration = Duration::from_secs(10);
 /// How often lifecycle rules are applied; they count in days.
 const EXPIRE_EVERY: Duration = Duration::from_hours(1);
 
@@ -61,6 +63,7 @@ const SETTLE: &str = "settle";
 const EXPIRE: &str = "expire";
 const RELOCATE: &str = "relocate";
 const RECONCILE: &str = "reconcile";
+const TTL: &str = "ttl";
 
 /// The actors of this core. Clones share them.
 #[derive(Clone)]
@@ -113,12 +116,14 @@ impl Crew {
         self.0.lanes.borrow_mut().retain(|number, _| own.iter().any(|(own, _)| own == number));
     }
 
-    /// Starts the actors of a node: one applies lifecycle rules, of which what two nodes find is done once; one moves slots off
-    /// disks that are to be emptied; one hands over provisional versions.
+    /// Starts the actors of a node: one applies lifecycle rules, of which what two nodes find is done once; one ends what was told how
+    /// long to live; one moves slots off disks that are to be emptied; one hands over provisional versions.
     pub fn hire_for_cluster(&self, cluster: &Cluster) {
         let (spec, cluster) = (Spec { schedule: Schedule::Around(EXPIRE_EVERY), ..Spec::new(EXPIRE) }, cluster.clone());
-        let (moving, reconciled) = (cluster.clone(), cluster.clone());
+        let (moving, reconciled, ended) = (cluster.clone(), cluster.clone(), cluster.clone());
         complain(self.0.common.start(&spec, move || Expire { cluster: cluster.clone() }).map(drop));
+        let spec = Spec { schedule: Schedule::Around(TTL_EVERY), ..Spec::new(TTL) };
+        complain(self.0.common.start(&spec, move || Ttl { cluster: ended.clone() }).map(drop));
         let spec = Spec { schedule: Schedule::Around(RELOCATE_EVERY), ..Spec::new(RELOCATE) };
         complain(self.0.common.start(&spec, move || Relocate { cluster: moving.clone() }).map(drop));
         let spec = Spec { schedule: Schedule::Around(RECONCILE_EVERY), ..Spec::new(RECONCILE) };

@@ -4,6 +4,7 @@ use super::bucket::word::{ACK, READ};
 use super::error::{Result, S3Error};
 use super::hash::Algorithm;
 use super::head::Head;
+use super::op::Op;
 
 /// Headers beginning with `x-amz-` that are understood where they matter, or say nothing that matters here.
 const KNOWN: &[&str] = &[
@@ -57,19 +58,38 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Headers beginning with `x-cairn-` that are understood.
-pub const OWN: &[&str] = &["x-cairn-read", "x-cairn-ack", "x-cairn-mode", "x-cairn-parents"];
+const OWN: &[&str] = &["x-cairn-read", "x-cairn-ack", "x-cairn-mode", "x-cairn-parents", TTL];
+/// How long an object is to live, in seconds.
+pub const TTL: &str = "x-cairn-ttl";
 
-/// Refuses a request with headers that aren't understood.
+/// Refuses a request with headers that aren't understood, or not by what it asks for.
 ///
 /// # Errors
-/// 501 with the header's name, or 400 if one of Cairn's own says what isn't known.
-pub fn check(head: &Head) -> Result<()> {
+/// 501 with the header's name, or 400 if one of Cairn's own is in the wrong place or says what isn't known.
+pub fn check(head: &Head, op: Op) -> Result<()> {
     if let Some(name) = head.headers.keys().map(hyper::header::HeaderName::as_str).find(|name| !is_known(name)) {
         return Err(S3Error::not_implemented(&format!("The header {name}")).with("Header", name));
+    }
+    if let Some((name, value)) = head.headers.iter().find(|(name, _)| !is_for(name.as_str(), op)) {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let why = format!("{} doesn't know what to do with it.", op.name());
+        return Err(S3Error::argument(name.as_str(), &*value, why));
     }
     ACK.stated(head)?;
     READ.stated(head)?;
     Ok(())
+}
+
+/// Whether an operation does what a header of Cairn's own asks for; those of S3's are for S3 to say.
+fn is_for(name: &str, op: Op) -> bool {
+    use Op::{CompleteMultipartUpload, CopyObject, CreateMultipartUpload, DeleteObject, PutObject};
+    match name {
+        "x-cairn-mode" | "x-cairn-parents" => {
+            matches!(op, PutObject | CopyObject | CompleteMultipartUpload | DeleteObject)
+        }
+        TTL => matches!(op, PutObject | CopyObject | CreateMultipartUpload),
+        _ => true,
+    }
 }
 
 fn is_known(name: &str) -> bool {

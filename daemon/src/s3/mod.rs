@@ -221,7 +221,7 @@ impl Gateway {
             self.know_key(|| auth::check(&head, &self.cluster().map(), &self.0.keys, &self.0.realm, now)).await?
         };
         let op = op?;
-        headers::check(&head)?;
+        headers::check(&head, op)?;
         self.know_bucket(head.bucket()).await?;
         let mut body = Body::new(body, proof.framing, &head)?;
         let call = Call { gateway: self.clone(), op, head, who: proof.who, from, now, is_older: Cell::default() };

@@ -264,7 +264,7 @@ fn take_headers(call: &mut Call, fields: &Fields) -> Result<()> {
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong())?;
         headers.insert(name, value);
     }
-    super::headers::check(&call.head)
+    super::headers::check(&call.head, call.op)
 }
 
 fn answer(call: &Call, fields: &Fields, bucket: &str, key: &str, etag: &str) -> Answer {

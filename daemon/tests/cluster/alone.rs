@@ -11,7 +11,7 @@ use cairn_meta::slot::list::{Item, Query as ListQuery};
 use cairn_meta::slot::query::{Query, Reply};
 use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::version::commit::Mode;
-use cairn_meta::version::{Content, Payload};
+use cairn_meta::version::{Content, Lock, Payload};
 
 use crate::place::{Place, SLOTS};
 
@@ -79,6 +79,36 @@ fn what_was_written_is_read_and_listed_also_after_a_restart() {
         expected.remove(7);
         assert_eq!(keys(&cluster, &bucket, 1000).await, expected);
         assert_eq!(keys(&cluster, &bucket, 3).await, expected);
+    });
+}
+
+#[test]
+fn what_outlived_its_time_is_ended_once() {
+    Place::new().run(|cluster| async move {
+        let (bucket, now) = (make_bucket(&cluster, "photos").await, wall_millis());
+        let mut expected = names(4);
+        for name in &expected {
+            write(&cluster, &bucket, name, Body::Object(content(name))).await;
+        }
+        // More than are looked at at once.
+        for name in (0..700).map(|number| format!("short-{number:03}")) {
+            let short = Content { expires: Some(now + 60_000), ..content(&name) };
+            write(&cluster, &bucket, &name, Body::Object(short)).await;
+        }
+        let held = Lock { legal_hold: true, ..Lock::default() };
+        let locked = Content { expires: Some(now + 60_000), lock: held, ..content("locked") };
+        write(&cluster, &bucket, "locked", Body::Object(locked)).await;
+        // Whoever writes it anew says anew how long.
+        write(&cluster, &bucket, "short-699", Body::Object(content("for good"))).await;
+        expected.extend(["locked".to_owned(), "short-699".to_owned()]);
+        let mut refused = BTreeSet::new();
+        let early = cluster.end_expired(now + 59_999, &mut refused, async |_| true).await;
+        assert_eq!((early, refused.len()), (Ok(0), 0));
+        assert_eq!(cluster.end_expired(now + 60_000, &mut refused, async |_| false).await, Ok(0), "it is told to stop");
+        assert_eq!(cluster.end_expired(now + 60_000, &mut refused, async |_| true).await, Ok(699));
+        assert_eq!((keys(&cluster, &bucket, 1000).await, refused.len()), (expected, 1));
+        let again = cluster.end_expired(now + 60_000, &mut refused, async |_| panic!("there is nothing")).await;
+        assert_eq!(again, Ok(0));
     });
 }
 

@@ -203,6 +203,17 @@ fn objects_are_committed_read_and_deleted_by_rpc() {
         };
         assert_eq!((version.parents, version.is_head, heads), (vec![two.version], false, vec![]));
 
+        // What was told how long to live says so, and is gone then.
+        for (expires, is_there) in [(1 << 50, true), (1, false)] {
+            let mut told = of(photos, "told", "x");
+            told.content.expires = expires;
+            ann.commit(told).await.expect("committed");
+            match ann.read(photos, "told", ReadMode::Preferred).await.expect("read") {
+                ReadResult::Found { version, .. } => assert!(is_there && version.content.expires == expires),
+                ReadResult::Absent { .. } => assert!(!is_there),
+            }
+        }
+
         // Deleted, with what hides it; the versions stay.
         let marker = ann.commit(deletion(photos, "a")).await.expect("deleted");
         let gone = ReadResult::Absent { marker: marker.version, from_leader: true };

@@ -1,5 +1,7 @@
 //! Objects: stored, read whole and in part, listed, deleted.
 
+use cairn_io::time::{Duration, sleep};
+
 use crate::client::{Reply, bare, now, raw, sha256};
 use crate::node::serve;
 
@@ -179,6 +181,52 @@ fn who_waits_to_send_nothing_finds_the_connection_closed() {
         let full = put("expect: 100-continue\r\ncontent-length: 4\r\n", "text").await;
         assert!(full.starts_with("HTTP/1.1 100") && !closes(&full), "{full}");
         assert_eq!(ann.get("/bucket/k").await.is(200).text(), "text");
+    });
+}
+
+#[test]
+fn an_object_lives_as_long_as_it_was_told() {
+    serve(|node| async move {
+        let ann = node.ann();
+        ann.bucket("bucket").await;
+        let short = [("x-cairn-ttl", "1")];
+        ann.send("PUT", "/bucket/short", &short, "soon gone").await.is(200);
+        ann.send("PUT", "/bucket/long", &[("x-cairn-ttl", "86400")], "here").await.is(200);
+        let upload = ann.send("POST", "/bucket/parts?uploads", &short, "").await.is(200);
+        let upload = upload.element("UploadId").expect("an upload");
+        let part = ann.put(&format!("/bucket/parts?partNumber=1&uploadId={upload}"), "of parts").await.is(200);
+        let tag = part.header("etag").expect("a tag");
+        let list = format!(
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part></CompleteMultipartUpload>"
+        );
+        ann.send("POST", &format!("/bucket/parts?uploadId={upload}"), &[], list).await.is(200);
+        let copied = [("x-amz-copy-source", "/bucket/long")];
+        ann.send("PUT", "/bucket/kept", &copied, "").await.is(200);
+        ann.send("PUT", "/bucket/copy", &[copied[0], short[0]], "").await.is(200);
+        for key in ["short", "parts", "copy"] {
+            for _ in 0..200 {
+                let got = ann.get(&format!("/bucket/{key}")).await;
+                if got.status == 404 {
+                    break;
+                }
+                assert!(got.header("x-cairn-expires").is_some(), "{key}");
+                sleep(Duration::from_millis(25)).await;
+            }
+            ann.get(&format!("/bucket/{key}")).await.fails(404, "NoSuchKey");
+        }
+        // What isn't there can be made anew, for good.
+        ann.send("PUT", "/bucket/short", &[("if-none-match", "*")], "again").await.is(200);
+        for (key, expires) in [("short", false), ("long", true), ("kept", false)] {
+            let head = ann.send("HEAD", &format!("/bucket/{key}"), &[], "").await.is(200);
+            assert_eq!(head.header("x-cairn-expires").is_some(), expires, "{key}");
+        }
+        for wrong in ["0", "-1", "1.5", "an hour", "", "3153600001", "99999999999999999999"] {
+            ann.send("PUT", "/bucket/k", &[("x-cairn-ttl", wrong)], "x").await.fails(400, "InvalidArgument");
+        }
+        for method in ["GET", "DELETE"] {
+            ann.send(method, "/bucket/long", &short, "").await.fails(400, "InvalidArgument");
+        }
+        ann.get("/bucket/long").await.is(200);
     });
 }
 

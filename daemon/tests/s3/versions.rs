@@ -157,5 +157,16 @@ fn branches_are_made_shown_and_merged() {
         ann.send("GET", "/bucket/k", &[("x-cairn-read", "local")], "").await.is(200);
         ann.send("GET", "/bucket/k", &[("x-cairn-read", "tea-leaves")], "").await.fails(400, "InvalidArgument");
         ann.send("GET", "/bucket/k", &[("x-cairn-future", "1")], "").await.fails(501, "NotImplemented");
+        // A deletion merges, too.
+        let derive = [("x-cairn-mode", "derive"), ("x-cairn-parents", base.as_str())];
+        ann.send("PUT", "/bucket/k", &derive, "other").await.is(200);
+        let ids = ann.get("/bucket/k").await.is(200).header("x-cairn-head-ids").expect("heads").to_owned();
+        let merge = [("x-cairn-mode", "merge"), ("x-cairn-parents", ids.as_str())];
+        ann.send("DELETE", &format!("/bucket/k?versionId={left}"), &merge, "").await.fails(400, "InvalidArgument");
+        ann.send("GET", "/bucket/k", &merge, "").await.fails(400, "InvalidArgument");
+        let merged = ann.send("DELETE", "/bucket/k", &merge, "").await.is(204);
+        assert_eq!(merged.header("x-amz-delete-marker"), Some("true"));
+        let gone = ann.get("/bucket/k").await.fails(404, "NoSuchKey");
+        assert_eq!((gone.header("x-cairn-head-ids"), conflicts("").await.0), (None, words(&[])));
     });
 }

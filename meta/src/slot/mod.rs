@@ -21,6 +21,7 @@ pub mod chunks;
 pub mod command;
 mod commit;
 mod erase;
+pub mod expiry;
 mod import;
 pub mod layout;
 pub mod list;

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use minicbor::{Decode, Encode};
 
 use super::command::Bucket;
+use super::expiry;
 use super::layout::{self, BucketId, Space, end_of, of_bucket, of_key, of_version};
 use crate::encoding::{encode, encode_about, row};
 use crate::index::{Error, Order};
@@ -374,7 +375,7 @@ impl<'k> Key<'k> {
         tally.objects -= u64::from(was.is_some_and(|was| was.kind == Kind::Data));
         tally.objects += u64::from(is.is_some_and(|is| is.kind == Kind::Data));
         for (old, new) in [(was, None), (None, is)] {
-            move_expiry(rows, (bucket, key), old, new);
+            expiry::follow(rows, (bucket, key), old, new);
         }
         match (self.before.as_ref().and_then(KeyRow::in_conflict), heads_in_conflict(&self.heads)) {
             (_, Some(heads)) => rows.put(of_key(Space::Conflict, bucket, key), encode(&heads)),
@@ -420,19 +421,6 @@ impl<'k> Key<'k> {
 
 /// Bytes of a key's row, about and without what lies in it.
 const ROW_BYTES: usize = 256;
-
-fn move_expiry(rows: &mut Batch<'_>, (bucket, key): (BucketId, &str), was: Option<&Version>, is: Option<&Version>) {
-    let place = |version: &Version| {
-        let expires = version.content.expires.filter(|_| version.kind == Kind::Data)?;
-        Some(layout::of_expiry(expires, bucket, key, version.id))
-    };
-    if let Some(at) = was.and_then(place) {
-        rows.delete(at);
-    }
-    if let Some(at) = is.and_then(place) {
-        rows.put(at, []);
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use cairn_meta::slot::command::{
     AbortUpload, Amend, Answer, Body, Change, Command, CompleteUpload, CreateUpload, Erase, Import, Part, PutPart,
     Refusal, Token, Versioning, Which, Write,
 };
+use cairn_meta::slot::expiry::{Expired, expired};
 use cairn_meta::slot::list::{ConflictEntry, Item, Query, conflicts};
 use cairn_meta::slot::object::BucketRow;
 use cairn_meta::slot::read::Mode as ReadMode;
@@ -393,8 +394,12 @@ fn an_object_expires_for_readers_and_then_by_a_tombstone() {
     let body = Body::Object(Content { expires: Some(2000), ..content("short") });
     let id = world.write("key", Mode::Overwrite, body).unwrap().id;
     assert_eq!(world.get("key").as_deref(), Some("short"));
+    assert_eq!(expired(&world.rows, 1999, None, 10).unwrap(), []);
     world.now = 2000;
     assert_eq!(world.get("key"), None);
+    let found = expired(&world.rows, 2000, None, 10).unwrap();
+    assert_eq!(found, [Expired { time: 2000, bucket: BUCKET, key: "key".to_owned(), id: id.unwrap() }]);
+    assert_eq!(expired(&world.rows, 2000, found.first(), 10).unwrap(), []);
     let mode = Mode::Conditional(vec![Condition::Head(id)]);
     world.write("key", mode.clone(), Body::Deletion).unwrap();
     assert!(world.write("key", mode, Body::Deletion).is_err(), "it is done once");

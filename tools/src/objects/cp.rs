@@ -53,6 +53,9 @@ pub struct Stores {
     /// Any other header of the request, as cache-control=max-age=60 (may be given several times)
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     header: Vec<(String, String)>,
+    /// How long the object is to live, as 90s, 30m, 12h or 7d; then it is gone
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    ttl: Option<u64>,
     /// Only if there is no object of that name
     #[arg(long)]
     if_absent: bool,
@@ -110,6 +113,16 @@ fn parse_part(text: &str) -> Result<u64, String> {
     if (PART_MIN..=PART_MAX).contains(&bytes) { Ok(bytes) } else { Err("choose 5MiB to 5GiB".to_owned()) }
 }
 
+/// Seconds, from a number and its unit.
+fn parse_ttl(text: &str) -> Result<u64, String> {
+    let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60)];
+    let read = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok().filter(|number| *number > 0)?;
+        number.checked_mul(*seconds)
+    });
+    read.ok_or_else(|| "write it as a number of seconds, minutes, hours or days: 90s, 30m, 12h, 7d".to_owned())
+}
+
 fn parse_pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     Ok((name.to_ascii_lowercase(), value.to_owned()))
@@ -126,7 +139,8 @@ impl Stores {
         let absent = self.if_absent.then(|| own("if-none-match", "*"));
         let matching =
             self.if_match.as_deref().map(|value| own("if-match", &format!("\"{}\"", value.trim_matches('"'))));
-        let single = [content_type, absent, matching].into_iter().flatten();
+        let ttl = self.ttl.map(|seconds| own("x-cairn-ttl", &seconds.to_string()));
+        let single = [content_type, absent, matching, ttl].into_iter().flatten();
         single.chain(self.metadata.iter().chain(&self.header).cloned()).collect()
     }
 }

@@ -68,7 +68,7 @@ impl Args {
             return Err(Failure::Input(format!("{shown} names no object; add its key, or delete all of it with -r")));
         }
         if !self.dry_run {
-            client.delete(object, self.version.as_deref()).await?;
+            client.delete(object, self.version.as_deref(), &[]).await?;
         }
         self.tell(&object.bucket, &[(object.key.clone(), self.version.clone())])
     }
@@ -127,7 +127,7 @@ pub(super) async fn delete_all(client: &Client, bucket: &str, doomed: &[Doomed])
     let (odd, plain): (Vec<Doomed>, Vec<Doomed>) =
         doomed.iter().cloned().partition(|(key, _)| key.chars().any(char::is_control));
     for (key, version) in odd {
-        client.delete(&Object { bucket: bucket.to_owned(), key }, version.as_deref()).await?;
+        client.delete(&Object { bucket: bucket.to_owned(), key }, version.as_deref(), &[]).await?;
     }
     if plain.is_empty() {
         return Ok(());

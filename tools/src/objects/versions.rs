@@ -38,6 +38,9 @@ pub struct MergeArgs {
     /// Put what this object holds in the place of all heads
     #[arg(long, value_name = "cairn://BUCKET/KEY", group = "content")]
     with: Option<String>,
+    /// Delete the object
+    #[arg(long, group = "content")]
+    delete: bool,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -146,18 +149,19 @@ impl MergeArgs {
                     out::print(&format!("{name} has one head: there is nothing to merge"))
                 };
             }
-            let (from, version) = match (&self.with, &self.keep) {
-                (Some(other), _) => (whole_object(other)?, None),
-                (None, version) => (object.clone(), version.as_deref()),
-            };
             let headers =
                 [("x-cairn-mode".to_owned(), "merge".to_owned()), ("x-cairn-parents".to_owned(), heads.join(","))];
-            let stored = client.copy(&from, version, &object, &headers).await?;
+            let version = match (&self.with, &self.keep) {
+                _ if self.delete => client.delete(&object, None, &headers).await?,
+                (Some(other), _) => client.copy(&whole_object(other)?, None, &object, &headers).await?.version,
+                (None, keep) => client.copy(&object, keep.as_deref(), &object, &headers).await?.version,
+            };
             let (name, count) = (show(&object), heads.len());
+            let into = if self.delete { "a deletion" } else { "one version" };
             out::print(&if self.json {
-                json!({ "object": name, "merged": count, "version": stored.version, "heads": heads }).to_string()
+                json!({ "object": name, "merged": count, "version": version, "heads": heads }).to_string()
             } else {
-                format!("merged {count} heads of {name} into {}", stored.version.as_deref().unwrap_or("one version"))
+                format!("merged {count} heads of {name} into {}", version.as_deref().unwrap_or(into))
             })
         })
     }

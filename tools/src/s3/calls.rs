@@ -155,10 +155,16 @@ impl Client {
         Ok(Stored::new(&headers, made.etag))
     }
 
-    /// Deletes an object, or one version of it.
-    pub async fn delete(&self, object: &Object, version: Option<&str>) -> Result<(), S3Error> {
-        let ask = Ask::object(Method::DELETE, &object.bucket, &object.key).maybe_query("versionId", version);
-        self.whole(&ask).await.map(drop)
+    /// Deletes an object, or one version of it. Returns the version that this left, where the bucket keeps them.
+    pub async fn delete(
+        &self,
+        object: &Object,
+        version: Option<&str>,
+        headers: &[(String, String)],
+    ) -> Result<Option<String>, S3Error> {
+        let ask = Ask::object(Method::DELETE, &object.bucket, &object.key).headers(headers);
+        let (headers, _) = self.whole(&ask.maybe_query("versionId", version)).await?;
+        Ok(text(&headers, "x-amz-version-id").map(str::to_owned))
     }
 
     /// Deletes up to 1000 objects, or versions of them; returns what failed.

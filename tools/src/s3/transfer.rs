@@ -396,7 +396,7 @@ impl Transfer {
             return Ok((End::Unchanged, facts.len));
         }
         let stored = if facts.len <= COPY_MAX {
-            self.client.copy(from, version, to, &self.headers).await?
+            self.client.copy(from, version, to, &self.copied(&headers)).await?
         } else {
             self.copy_parts((from, &facts), &headers, to).await?
         };
@@ -404,9 +404,21 @@ impl Transfer {
         Ok((End::Moved(stored), facts.len))
     }
 
+    /// The headers of a copy on the server: it keeps the source's words, unless it is told to replace them all.
+    fn copied(&self, source: &HeaderMap) -> Vec<(String, String)> {
+        if !self.headers.iter().any(|(name, _)| is_kept(name)) {
+            return self.headers.clone();
+        }
+        let mut headers = replaced(&self.headers, source);
+        headers.push(("x-amz-metadata-directive".to_owned(), "REPLACE".to_owned()));
+        headers
+    }
+
     async fn copy_parts(&self, source: (&Object, &Facts), headers: &HeaderMap, to: &Object) -> Result<Stored, Failure> {
         let pieces = Pieces::new(source.1.len, COPY_PART);
-        let upload = self.client.begin_upload(to, &kept(headers)).await?;
+        let mut words = replaced(&self.headers, headers);
+        words.retain(|(name, _)| !is_condition(name));
+        let upload = self.client.begin_upload(to, &words).await?;
         let parts = stream::iter(1..=pieces.count())
             .map(|number| self.client.copy_part(source, pieces.range(number), to, &upload, number as u32));
         let parts: Result<Vec<Part>, S3Error> = parts.buffer_unordered(self.jobs).try_collect().await;
@@ -467,13 +479,19 @@ fn tag_of(parts: &[Part]) -> Option<String> {
     parts.iter().map(hash).collect::<Option<Vec<[u8; 16]>>>().map(|hashes| etag_of_parts(&hashes))
 }
 
-/// What of an object's headers belongs to a copy of it.
-fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
+/// Whether a header is one of an object's words.
+fn is_kept(name: &str) -> bool {
     const KEPT: &[&str] =
         &["cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"];
-    let is_kept = |name: &str| KEPT.contains(&name) || name.starts_with("x-amz-meta-");
-    let own = |name: &str| Some((name.to_owned(), text(headers, name)?.to_owned()));
-    headers.keys().map(hyper::header::HeaderName::as_str).filter(|name| is_kept(name)).filter_map(own).collect()
+    KEPT.contains(&name) || name.starts_with("x-amz-meta-")
+}
+
+/// What is told, and of a source's words those in whose place nothing is told.
+fn replaced(told: &[(String, String)], source: &HeaderMap) -> Vec<(String, String)> {
+    let own = |name: &str| Some((name.to_owned(), text(source, name)?.to_owned()));
+    let stays = |name: &&str| is_kept(name) && told.iter().all(|(other, _)| other != name);
+    let source = source.keys().map(hyper::header::HeaderName::as_str).filter(stays).filter_map(own);
+    told.iter().cloned().chain(source).collect()
 }
 
 fn local(what: &str, path: &Path, error: &std::io::Error) -> Failure {
@@ -502,6 +520,20 @@ mod tests {
             assert!(at == len && pieces.count() <= PARTS_MAX, "{len} in pieces of {piece}");
         }
         assert_eq!(Pieces::new(100 << 30, 8 << 20).piece, 11 << 20);
+    }
+
+    #[test]
+    fn a_copy_keeps_the_words_that_nothing_replaces() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let mut source = HeaderMap::new();
+        source.insert("content-type", "text/plain".parse().expect("a value"));
+        source.insert("x-amz-meta-a", "1".parse().expect("a value"));
+        source.insert("etag", "\"x\"".parse().expect("a value"));
+        let told = pairs(&[("content-type", "text/html"), ("if-none-match", "*")]);
+        let expected = pairs(&[("content-type", "text/html"), ("if-none-match", "*"), ("x-amz-meta-a", "1")]);
+        assert_eq!(replaced(&told, &source), expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::s3::access::{ACL_HEADER, Ownership, blocks, ownership};
 use crate::s3::call::{Bucket, Call};
 use crate::s3::error::{Code, Result, S3Error};
 use crate::s3::head::Head;
+use crate::s3::headers::TTL;
 
 /// Headers that are kept and repeated as they came.
 const REPEATED: [&str; 6] = [
@@ -22,6 +23,8 @@ const REPEATED: [&str; 6] = [
 const TYPE_DEFAULT: &str = "binary/octet-stream";
 /// Begins the headers of metadata.
 pub const META: &str = "x-amz-meta-";
+/// The longest that an object can be told to live, a hundred years: in seconds.
+const TTL_MAX: u64 = 100 * 365 * 24 * 60 * 60;
 /// Classes of storage that S3 knows. Here there is one.
 const CLASSES: [&str; 2] = ["STANDARD", "REDUCED_REDUNDANCY"];
 
@@ -99,7 +102,19 @@ pub fn of_request(call: &Call, bucket: &Bucket) -> Result<Content> {
     headers.extend(acl_of_request(call, bucket)?.map(|acl| (ACL_HEADER.to_owned(), acl.text())));
     let tags = call.head.only("x-amz-tagging")?.map_or(Ok(vec![]), tags_of_header)?;
     let lock = lock_of_request(call, bucket)?;
-    Ok(Content { headers, metadata, tags, lock, ..Content::default() })
+    Ok(Content { headers, metadata, tags, lock, expires: expiry_of_request(call)?, ..Content::default() })
+}
+
+/// When the object is to be gone, if the request says how long it is to live.
+///
+/// # Errors
+/// If it says what can't be.
+pub fn expiry_of_request(call: &Call) -> Result<Option<u64>> {
+    let Some(text) = call.head.only(TTL)? else { return Ok(None) };
+    let seconds = text.parse().ok().filter(|seconds| (1..=TTL_MAX).contains(seconds));
+    let seconds =
+        seconds.ok_or_else(|| S3Error::argument(TTL, text, format!("It is a number of seconds, 1 to {TTL_MAX}.")))?;
+    Ok(Some(call.now + 1000 * seconds))
 }
 
 /// The list of a new object; `None`: the one that an owner's objects have anyway.

@@ -6,7 +6,7 @@ use cairn_meta::slot::read::Found;
 use cairn_meta::version::{Chunk, Content, Payload};
 
 use super::condition::{Conditions, write_mode};
-use super::content::acl_of_request;
+use super::content::{acl_of_request, expiry_of_request};
 use super::{lock_of_request, quoted, stated_headers, tags_of_header, written};
 use crate::s3::access::acl::Permission;
 use crate::s3::access::{ACL_HEADER, Verdict};
@@ -139,7 +139,7 @@ async fn content_of(
     source: &Content,
     replaces_words: bool,
 ) -> Result<Content> {
-    let mut content = Content { parts: vec![], expires: None, ..source.clone() };
+    let mut content = Content { parts: vec![], expires: expiry_of_request(call)?, ..source.clone() };
     if replaces_words {
         (content.headers, content.metadata) = stated_headers(&call.head)?;
     }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use s3s::dto::{Delete, ObjectIdentifier};
 
 use super::Checks;
-use super::condition::{etags, of_write};
+use super::condition::{etags, write_mode};
 use crate::cluster::{Commit, Copies};
 use crate::s3::access::acl::Permission;
 use crate::s3::answer::Answer;
@@ -42,23 +42,16 @@ struct Deleted {
 pub async fn delete(call: &Call) -> Result<Answer> {
     let bucket = call.bucket()?;
     call.allow_write(&bucket, call.key())?;
-    let which = call.which()?;
-    let deleted = delete_one(call, &bucket, call.key(), which, of_write(&call.head)?).await?;
+    let mode = write_mode(&call.head)?;
+    let deleted = delete_one(call, &bucket, call.key(), call.which()?, mode).await?;
     let answer = Answer::no_content().maybe("x-amz-version-id", deleted.version);
     let answer = answer.maybe("x-cairn-state", deleted.state.map(state_name));
     let answer = deleted.copies.into_iter().fold(answer, Answer::with_copies);
     Ok(if deleted.is_marker { answer.with("x-amz-delete-marker", "true") } else { answer })
 }
 
-async fn delete_one(
-    call: &Call,
-    bucket: &Bucket,
-    key: &str,
-    which: Option<Which>,
-    conditions: Vec<Condition>,
-) -> Result<Deleted> {
+async fn delete_one(call: &Call, bucket: &Bucket, key: &str, which: Option<Which>, mode: Mode) -> Result<Deleted> {
     let Some(which) = which else {
-        let mode = if conditions.is_empty() { Mode::Overwrite } else { Mode::Conditional(conditions) };
         let Commit { committed, state, copies } = match call.commit(bucket, key, mode, What::Deletion).await {
             // What isn't there is gone, whatever it should have been.
             Err(error) if error.code() == Code::NoSuchKey => return Ok(Deleted::default()),
@@ -70,6 +63,11 @@ async fn delete_one(
         let is_said = committed.id.is_some() || state == State::Provisional;
         let (state, copies) = (is_said.then_some(state), committed.id.map(|_| copies));
         return Ok(Deleted { version, is_marker, state, copies });
+    };
+    let conditions = match mode {
+        Mode::Conditional(conditions) => conditions,
+        Mode::Overwrite => vec![],
+        _ => return Err(S3Error::argument("x-cairn-mode", "", "A version that is erased has no successor to be one.")),
     };
     let bypass = bypass(call, bucket, key)?;
     let erase = |place| Command::Erase(Erase { place, which, bypass, conditions: conditions.clone() });
@@ -156,7 +154,8 @@ async fn delete_named(call: &Call, bucket: &Bucket, object: &ObjectIdentifier) -
     conditions.extend(
         object.last_modified_time.clone().and_then(millis_of).map(|time| Condition::UnmodifiedSince(time + 999)),
     );
-    delete_one(call, bucket, key, which, conditions).await
+    let mode = if conditions.is_empty() { Mode::Overwrite } else { Mode::Conditional(conditions) };
+    delete_one(call, bucket, key, which, mode).await
 }
 
 fn write_deleted(xml: &mut Xml, object: &ObjectIdentifier, deleted: &Deleted) {

@@ -139,7 +139,8 @@ fn of_version(version: &Version, wanted: &Wanted) -> Answer {
     let mut answer = Answer::ok()
         .with("accept-ranges", "bytes")
         .with("etag", quoted(&content.etag))
-        .with("last-modified", date::http(version.modified));
+        .with("last-modified", date::http(version.modified))
+        .maybe("x-cairn-expires", content.expires.map(date::http));
     for (name, value) in content.headers.iter().filter(|(name, _)| name != ACL_HEADER && !name.starts_with("x-cairn-"))
     {
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
