@@ -31,7 +31,7 @@ pub async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Result<Js
 #[utoipa::path(post, path = "/keys", request_body = KeyWish,
     params(("authorization" = String, Header, description = "Bearer and the token of the file management-token")),
     responses((status = 201, body = NewKeyReport), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 409, body = ErrorBody), (status = 503, body = ErrorBody))
+        (status = 409, body = ErrorBody), (status = 503, body = ErrorBody), (status = 504, body = ErrorBody))
 )]
 pub async fn create(
     State(shared): State<Shared>,
@@ -60,7 +60,7 @@ pub async fn create(
     params(("access" = String, Path, description = "The key's public half"),
         ("authorization" = String, Header, description = "Bearer and the token of the file management-token")),
     responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 503, body = ErrorBody))
+        (status = 503, body = ErrorBody), (status = 504, body = ErrorBody))
 )]
 pub async fn remove(
     State(shared): State<Shared>,

@@ -40,6 +40,8 @@ use token::Token;
 
 /// How long a handler waits for the node's cores.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long it waits for a change: longer than the cluster looks for a leader.
+const CHANGED_WITHIN: Duration = Duration::from_secs(14);
 
 /// What a handler wants to know; to be answered on core 0.
 pub enum Question {
@@ -51,6 +53,17 @@ pub enum Question {
     Keys(KeysAsk, async_channel::Sender<Result<KeysAnswer, ClusterError>>),
     /// What the cluster's settings are, after this change if there is one.
     Settings(Option<SettingChange>, async_channel::Sender<Result<Vec<SettingReport>, ClusterError>>),
+}
+
+impl Question {
+    /// Whether it is a wish for something that may be done though nobody waits for it any more.
+    fn is_change(&self) -> bool {
+        match self {
+            Self::Keys(asked, _) => *asked != KeysAsk::List,
+            Self::Settings(change, _) => change.is_some(),
+            Self::Report(_) | Self::Metrics(_) => false,
+        }
+    }
 }
 
 /// What is to be done with access keys.

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use utoipa::{OpenApi, ToSchema};
 
 use super::report::NodeReport;
-use super::{ANSWER_WITHIN, ApiError, ErrorBody, Question, Shared, keys, settings, token};
+use super::{ANSWER_WITHIN, ApiError, CHANGED_WITHIN, ErrorBody, Question, Shared, keys, settings, token};
 use crate::trace::tap::{TAPS_MAX, Tap, Tapped};
 
 /// The paths there are, and what answers them.
@@ -218,11 +218,18 @@ pub(super) async fn ask<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let unavailable = |message| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
     let (sender, receiver) = async_channel::bounded(1);
-    if shared.questions.try_send(question(sender)).is_err() {
+    let question = question(sender);
+    let is_change = question.is_change();
+    if shared.questions.try_send(question).is_err() {
         return Err(unavailable("too many ask at once, or the node is stopping; ask again in a second"));
     }
-    match time::timeout(ANSWER_WITHIN, receiver.recv()).await {
+    match time::timeout(if is_change { CHANGED_WITHIN } else { ANSWER_WITHIN }, receiver.recv()).await {
         Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) if is_change => {
+            let why =
+                "nobody could say in time what became of it; it may be done all the same: look before you ask again";
+            Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "unknown", why))
+        }
         Ok(Err(_)) => Err(unavailable("the node is stopping")),
         Err(_) => Err(unavailable("the node's cores did not answer in time; it is overloaded, or a disk hangs")),
     }
@@ -230,7 +237,53 @@ pub(super) async fn ask<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use cairn_io::sim::{NodeConfig, World, WorldConfig};
+    use cairn_io::time::Duration;
+    use futures_util::future::join;
+
     use super::*;
+    use crate::config::KEYS;
+    use crate::manage::SettingChange;
+
+    /// What is made of a node that answers after so long, asked for its settings, or to change one.
+    fn told(delay: Duration, is_change: bool) -> Result<(), (StatusCode, &'static str)> {
+        let (mut world, told) = (World::new(0, WorldConfig::default()), Rc::new(RefCell::new(None)));
+        let tell = told.clone();
+        let node = world.add_node(NodeConfig::default(), move || {
+            let tell = tell.clone();
+            Box::new(move |_| {
+                let tell = tell.clone();
+                Box::pin(async move {
+                    let (questions, asked) = async_channel::bounded(1);
+                    let shared = Shared { questions, token: Arc::default(), shutdown: Shutdown::new() };
+                    let change = is_change.then(|| SettingChange { key: &KEYS[0], value: None, expected: None });
+                    let answering = async {
+                        let Ok(Question::Settings(_, answer)) = asked.recv().await else { panic!("it was asked") };
+                        time::sleep(delay).await;
+                        let _ = answer.send(Ok(vec![])).await;
+                    };
+                    let asking = ask(&shared, |answer| Question::Settings(change, answer));
+                    let (answer, ()) = join(asking, answering).await;
+                    *tell.borrow_mut() = Some(answer.map(drop).map_err(|error| (error.status, error.code)));
+                })
+            })
+        });
+        world.run_until(Duration::from_hours(1), || told.borrow().is_some());
+        assert!(world.panics(node).is_empty());
+        told.take().expect("it ends")
+    }
+
+    #[test]
+    fn a_change_is_waited_for_and_never_said_to_be_refused_when_nobody_knows() {
+        let in_time = Duration::from_secs(9);
+        assert_eq!(told(in_time, true), Ok(()), "a leader may be looked for so long");
+        assert_eq!(told(in_time, false), Err((StatusCode::SERVICE_UNAVAILABLE, "unavailable")));
+        assert_eq!(told(Duration::from_mins(1), true), Err((StatusCode::GATEWAY_TIMEOUT, "unknown")));
+    }
 
     #[test]
     fn the_document_has_exactly_the_routes() {

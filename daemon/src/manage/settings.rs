@@ -117,7 +117,7 @@ pub async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Result<Js
     params(("name" = String, Path, description = "The setting's name"),
         ("authorization" = String, Header, description = "Bearer and the token of the file management-token")),
     responses((status = 200, body = SettingReport), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody))
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody), (status = 504, body = ErrorBody))
 )]
 pub async fn put(
     State(shared): State<Shared>,
@@ -140,7 +140,7 @@ pub async fn put(
         ("expected" = Option<u64>, Query, description = "As for PUT"),
         ("authorization" = String, Header, description = "Bearer and the token of the file management-token")),
     responses((status = 200, body = SettingReport), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody))
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody), (status = 504, body = ErrorBody))
 )]
 pub async fn remove(
     State(shared): State<Shared>,
