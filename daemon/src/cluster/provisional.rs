@@ -35,6 +35,7 @@ use cairn_meta::slot::read::{Found, Mode};
 use cairn_meta::version::{Dot, Version, VersionId};
 use futures_util::future::try_join_all;
 use futures_util::lock::Mutex;
+use futures_util::{StreamExt, stream};
 use tracing::debug;
 
 use super::ask::{Ask, Told};
@@ -73,10 +74,14 @@ type KeyName = [u8; 16];
 const TURNS: usize = 64;
 /// Keys of which the last number is remembered. Of one that is forgotten, the next version begins another actor.
 const NUMBERED: usize = 1 << 16;
-/// Versions that are handed over at a time.
-const BATCH: usize = 64;
-/// And the bytes of their records, but for the last: less than a command may have where segments are short.
-const BATCH_BYTES: usize = 32 << 10;
+/// Versions that are looked for at a time, and the bytes of their records but for the last.
+const BATCH: usize = 512;
+const BATCH_BYTES: usize = 1 << 20;
+/// Versions of one command, and their bytes but for the last: less than a command may have where segments are short.
+const COMMAND: usize = 64;
+const COMMAND_BYTES: usize = 32 << 10;
+/// Slots that are told at a time.
+const SLOTS_AT_ONCE: usize = 16;
 
 /// One core's part of what is held.
 pub struct Holding {
@@ -215,8 +220,8 @@ impl Cluster {
         away: &mut BTreeSet<u32>,
         done: &mut Reconciled,
     ) -> Vec<(u32, Id)> {
-        let (map, mut of_slots) = (self.map(), BTreeMap::<u32, Vec<_>>::new());
-        for HeldRecord { lane, name, import, .. } in batch {
+        let (map, mut of_slots) = (self.map(), BTreeMap::<u32, Vec<Held>>::new());
+        for HeldRecord { lane, name, bytes, import } in batch {
             let mut import = match import {
                 Ok(import) => import,
                 Err(why) => {
@@ -231,42 +236,75 @@ impl Cluster {
             };
             import.place.bucket = bucket.record().stamp();
             let slot = self.slot_of(import.place.bucket.id, &import.place.key);
-            of_slots.entry(slot).or_default().push(((lane, name), import));
+            of_slots.entry(slot).or_default().push(Held { record: (lane, name), bytes, import });
         }
         let mut taken = Vec::new();
-        for (slot, batch) in of_slots {
-            // One that a slot can't take must not keep others back.
-            let mut turns = vec![batch];
-            while let Some(batch) = turns.pop() {
-                if away.contains(&slot) {
-                    done.leave(batch.len(), format!("nobody leads slot {slot} now"));
-                    continue;
-                }
-                let imports = batch.iter().map(|(_, import)| import.clone()).collect();
-                match self.command_slot(slot, None, Command::Import(imports)).await {
-                    Ok(command::Answer::Committed(each)) => {
-                        for ((record, _), answer) in batch.into_iter().zip(each) {
-                            match answer {
-                                Ok(_) => taken.push(record),
-                                Err(refusal) => done.leave(1, refusal.to_string()),
-                            }
-                        }
-                    }
-                    Ok(_) => done.leave(batch.len(), ClusterError::another_question().to_string()),
-                    Err(ClusterError::Broken(_) | ClusterError::Refused(_)) if batch.len() > 1 => {
-                        turns.extend(batch.into_iter().rev().map(|one| vec![one]));
-                    }
-                    Err(error) => {
-                        if !matches!(error, ClusterError::Broken(_) | ClusterError::Refused(_)) {
-                            away.insert(slot);
-                        }
-                        done.leave(batch.len(), error.to_string());
-                    }
-                }
+        let tell = |(slot, held)| {
+            let is_away = away.contains(&slot);
+            async move { (slot, self.hand_over_to(slot, held, is_away).await) }
+        };
+        let told: Vec<_> = stream::iter(of_slots).map(tell).buffer_unordered(SLOTS_AT_ONCE).collect().await;
+        for (slot, HandedOver { records, is_away, left }) in told {
+            taken.extend(records);
+            done.left += left.left;
+            done.why = left.why.or(done.why.take());
+            if is_away {
+                away.insert(slot);
             }
         }
         taken
     }
+
+    /// Has one slot take these over, in their order.
+    async fn hand_over_to(&self, slot: u32, held: Vec<Held>, is_away: bool) -> HandedOver {
+        let mut done = HandedOver { is_away, ..HandedOver::default() };
+        let mut turns = commands(held);
+        turns.reverse();
+        while let Some(turn) = turns.pop() {
+            if done.is_away {
+                done.left.leave(turn.len(), format!("nobody leads slot {slot} now"));
+                continue;
+            }
+            let imports = turn.iter().map(|held| held.import.clone()).collect();
+            match self.command_slot(slot, None, Command::Import(imports)).await {
+                Ok(command::Answer::Committed(each)) => {
+                    for (Held { record, .. }, answer) in turn.into_iter().zip(each) {
+                        match answer {
+                            Ok(_) => done.records.push(record),
+                            Err(refusal) => done.left.leave(1, refusal.to_string()),
+                        }
+                    }
+                }
+                Ok(_) => done.left.leave(turn.len(), ClusterError::another_question().to_string()),
+                // One that a slot can't take must not keep others back.
+                Err(ClusterError::Broken(_) | ClusterError::Refused(_)) if turn.len() > 1 => {
+                    turns.extend(turn.into_iter().rev().map(|one| vec![one]));
+                }
+                Err(error) => {
+                    done.is_away = !matches!(error, ClusterError::Broken(_) | ClusterError::Refused(_));
+                    done.left.leave(turn.len(), error.to_string());
+                }
+            }
+        }
+        done
+    }
+}
+
+/// Cuts what is held into what one command may have.
+fn commands(held: Vec<Held>) -> Vec<Vec<Held>> {
+    let mut commands: Vec<Vec<Held>> = Vec::new();
+    let mut bytes = 0;
+    for one in held {
+        match commands.last_mut() {
+            Some(last) if last.len() < COMMAND && bytes < COMMAND_BYTES => last.push(one),
+            _ => {
+                bytes = 0;
+                commands.push(vec![one]);
+            }
+        }
+        bytes += commands.last().and_then(|last| last.last()).map_or(0, |one| one.bytes);
+    }
+    commands
 }
 
 impl Reconciled {
@@ -274,6 +312,25 @@ impl Reconciled {
         self.left += count as u64;
         self.why = Some(why);
     }
+}
+
+/// A held version on its way to its slot.
+struct Held {
+    /// Its lane and its name there.
+    record: (u32, Id),
+    bytes: usize,
+    import: Import,
+}
+
+/// What became of those of one slot.
+#[derive(Default)]
+struct HandedOver {
+    /// The slot has these.
+    records: Vec<(u32, Id)>,
+    /// Nobody leads it.
+    is_away: bool,
+    /// The others.
+    left: Reconciled,
 }
 
 /// A held version as it lies in a lane.
@@ -410,13 +467,15 @@ impl Core {
     /// Drops what slots have taken over.
     async fn let_go(&self, taken: &[(u32, Id)]) -> Result<(), ClusterError> {
         let lanes: BTreeMap<u32, Lane> = self.disks.own_lanes().into_iter().collect();
-        for (lane, name) in taken {
-            let Some(lane) = lanes.get(lane) else { continue };
+        let drop_one = async |(lane, name): &(u32, Id)| {
+            let Some(lane) = lanes.get(lane) else { return Ok(()) };
             lane.drop_named(Named::Provisional, name).await.map_err(|error| of_lane(&error))?;
             let (key, _) = name.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
             self.holding.next.borrow_mut().remove(key);
-        }
-        Ok(())
+            Ok(())
+        };
+        // One sync serves them all.
+        try_join_all(taken.iter().map(drop_one)).await.map(drop)
     }
 
     /// Answers from what this node has of a slot, however old that is; `None` if that is nothing.
