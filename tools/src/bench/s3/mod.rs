@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use cairn_io::reference::{Laps, Machine, RemoteCore, Stop};
 use cairn_io::rng::{self, Rng};
-use cairn_io::{Config, DriverChoice};
+use cairn_io::{Config, DriverChoice, time};
 use clap::ValueEnum;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
@@ -43,6 +43,9 @@ const ROUNDS: u64 = 5;
 const OPEN_SHARE: f64 = 0.7;
 /// Objects stored or deleted at a time before and after.
 const FILL_DEPTH: usize = 32;
+/// How often what was deleted may be listed again, and how long that is waited for each time.
+const LISTED_AGAIN_MAX: u32 = 60;
+const LISTED_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Options of `cairn bench s3`.
 #[derive(Clone, Debug, clap::Args)]
@@ -305,14 +308,20 @@ async fn fill(settings: Settings, ground: Ground, bytes: usize, bar: ProgressBar
 
 async fn clean(settings: Settings, ground: Ground, is_own_bucket: bool) -> Result<(), Failure> {
     let client = settings.client().await?;
-    let mut before = String::new();
+    let (mut before, mut again) = (String::new(), 0);
     loop {
         let page = client.list(&ground.bucket, &ground.prefix, None, None).await?;
         let Some(first) = page.contents.first() else { break };
         if first.key == before {
-            return Err(Failure::Broken(format!("{before} was deleted and is there all the same")));
+            if again == LISTED_AGAIN_MAX {
+                return Err(Failure::Broken(format!("{before} was deleted and is there all the same")));
+            }
+            // Where one node's word is enough for a write, lists come to know of it a little later.
+            again += 1;
+            time::sleep(LISTED_AGAIN_AFTER).await;
+        } else {
+            (before, again) = (first.key.clone(), 0);
         }
-        before.clone_from(&first.key);
         for keys in page.contents.chunks(PAGE) {
             let keys: Vec<_> = keys.iter().map(|entry| (entry.key.clone(), None)).collect();
             if let Some(failed) = client.delete_many(&ground.bucket, &keys).await?.first() {
