@@ -80,6 +80,19 @@ fn below_the_threshold_nothing_moves() {
     assert!(rebalance(&placer, &[], Options::default()).moves.is_empty(), "an empty cluster is balanced");
 }
 
+/// Found by the property above: who could move nothing at first was never asked again, though moves of others made room.
+#[test]
+fn who_was_stuck_is_asked_again() {
+    let map = map_of(nodes(12), racks());
+    let placer = Placer::new(&map, map.meta_policy());
+    let sizes = [101, 543, 389, 22, 389].map(|load| Size { bytes: 0, load });
+    let options = Options { measure: Measure::Load, threshold_percent: 8, ..Options::default() };
+    let plan = rebalance(&placer, &sizes, options);
+    let next = map.with_pins(|pins| pins.extend(plan.pins)).expect("pins name nodes of the map");
+    let again = rebalance(&Placer::new(&next, next.meta_policy()), &sizes, options);
+    assert!(again.moves.is_empty(), "one plan is enough: {:?}", again.moves);
+}
+
 #[test]
 fn hot_partitions_leave_the_hot_node() {
     let map = map_of(nodes(12), Policy::copies("p", 1));

@@ -107,15 +107,19 @@ pub fn rebalance(placer: &Placer<'_>, sizes: &[Size], options: Options) -> Rebal
     let mut state = State::new(placer, sizes, options);
     let mut plan = RebalancePlan::default();
     plan.busiest_percent.0 = state.busiest_percent();
+    let mut has_moved = false;
     while plan.moves.len() < options.moves_max {
-        let Some(from) = state.busiest(&plan.stuck) else { break };
-        match state.best_move(from) {
-            Some(one) => {
+        match state.busiest(&plan.stuck).map(|from| (from, state.best_move(from))) {
+            Some((_, Some(one))) => {
                 let nodes = state.apply(&one);
                 plan.pins.insert(Group::Partition(one.partition), nodes);
                 plan.moves.push(one);
+                has_moved = true;
             }
-            None => plan.stuck.push(from),
+            Some((from, None)) => plan.stuck.push(from),
+            // What moved since may have made room for others.
+            None if std::mem::take(&mut has_moved) => plan.stuck.clear(),
+            None => break,
         }
     }
     plan.busiest_percent.1 = state.busiest_percent();
