@@ -245,7 +245,22 @@ pub fn new_upload() -> UploadId {
     UploadId(new_version().0)
 }
 
-/// The name of an intent, for asking again.
+/// The name of an intent, for asking again. By the time, as slots forget them: what they remember is then written side by
+/// side in their index, and let go of side by side.
 pub fn new_token() -> Token {
-    Token(random())
+    Token(new_version().0)
+}
+
+#[test]
+fn tokens_sort_as_they_were_made() {
+    let tokens = cairn_io::run_one(&cairn_io::Config::single(), || async {
+        let mut tokens = Vec::new();
+        for _ in 0..8 {
+            tokens.push(new_token().0);
+            time::sleep(time::Duration::from_millis(2)).await;
+        }
+        tokens
+    });
+    let tokens = tokens.expect("the core runs");
+    assert!(tokens.is_sorted() && !tokens.windows(2).any(|two| two[0] == two[1]), "{tokens:x?}");
 }

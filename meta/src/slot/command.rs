@@ -15,7 +15,8 @@ use crate::version::{BadContent, Bypass, Chunk, Content, Hold, Kind, Pair, Reten
 pub const LEVEL: u16 = 1;
 
 wide_id! {
-    /// Names one intent of a client: drawn at random, kept for retries.
+    /// Names one intent of a client: no other has the same; kept for retries. Where they begin with the time, those of a
+    /// moment are kept side by side.
     Token
 }
 

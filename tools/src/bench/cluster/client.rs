@@ -5,13 +5,15 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_daemon::cluster::{Ask, CONTROL, Calls, ClusterError, Freshness, Missed, Told, new_version, wall_millis};
+use cairn_daemon::cluster::{
+    Ask, CONTROL, Calls, ClusterError, Freshness, Missed, Told, new_token, new_version, wall_millis,
+};
 use cairn_daemon::rpc::{Backoff, Credential, Identity, Limits, Pool};
 use cairn_io::rng;
 use cairn_io::time::{self, Duration};
 use cairn_meta::control::bucket::BucketSettings;
 use cairn_meta::control::command as control;
-use cairn_meta::slot::command::{Answer, Body, Bucket, Command, Envelope, Place, Token, Write, read_answer};
+use cairn_meta::slot::command::{Answer, Body, Bucket, Command, Envelope, Place, Write, read_answer};
 use cairn_meta::slot::query::{Query, Reply};
 use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::version::commit::Mode;
@@ -65,7 +67,7 @@ impl Client {
         let create = control::CreateBucket { name: "bench".to_owned(), owner: "bench".to_owned(), settings };
         let command = control::Command::CreateBucket(create);
         let envelope =
-            control::Envelope { time: wall_millis(), who: "bench".to_owned(), token: Some(token()), command };
+            control::Envelope { time: wall_millis(), who: "bench".to_owned(), token: Some(new_token()), command };
         let answer = client.insist(CONTROL, Say::Command(envelope.encode().into())).await?;
         match control::read_answer(&answer).map_err(failed)? {
             Ok(control::Answer::Bucket { id, epoch, .. }) => (client.bucket.id, client.bucket.epoch) = (id, epoch),
@@ -133,7 +135,7 @@ impl Client {
         let place = Place { bucket: self.bucket, key };
         let write = Write { place, id: new_version(), mode: Mode::Overwrite, body: Body::Object(content) };
         let command = Command::Commit(vec![write]);
-        let envelope = Envelope { time: wall_millis(), token: Some(token()), command };
+        let envelope = Envelope { time: wall_millis(), token: Some(new_token()), command };
         let answer = self.insist(slot.0, Say::Command(envelope.encode().into())).await?;
         match read_answer(&answer).map_err(failed)? {
             Ok(Answer::Committed(each)) => each.into_iter().try_for_each(|one| one.map(drop).map_err(failed)),
@@ -171,10 +173,6 @@ impl Client {
         }
         Err(failed(format!("slot {slot} takes nothing for long: {last}")))
     }
-}
-
-fn token() -> Token {
-    Token(u128::from(rng::next_u64()) << 64 | u128::from(rng::next_u64()) | 1)
 }
 
 fn failed(error: impl std::fmt::Display) -> io::Error {
