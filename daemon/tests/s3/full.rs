@@ -35,9 +35,10 @@ fn a_full_disk_takes_no_object_and_does_all_else() {
         }
         let begun = ann.send("POST", "/bucket/parts?uploads", &[], "").await.is(200);
         let upload = begun.element("UploadId").expect("its name");
-        // Chunks of two lengths, then what lies in the versions themselves, which ends as the others do.
+        // Chunks of two lengths, then what lies in the versions themselves, which ends as the others do. The first
+        // fill may leave the others nothing: what a slot writes beside them takes room too, the more the longer it runs.
         let (large, middle, little) = (fill(&ann, 640_000).await, fill(&ann, 64_000).await, fill(&ann, 4000).await);
-        assert!(large > 4 && little > 0, "{large}, {middle}, {little}");
+        assert!(large > 4, "{large}, {middle}, {little}");
         for number in 0..20 {
             ann.put(&format!("/bucket/more-{number}"), "few bytes").await.fails(507, "InsufficientStorage");
         }
