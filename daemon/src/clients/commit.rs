@@ -95,7 +95,7 @@ fn token(asker: &Asker, commit: &Commit, intent: [u8; 16], turn: u64) -> Token {
     named_token(&[asker.user().as_bytes(), &commit.bucket.to_le_bytes(), commit.key.as_bytes(), &intent], turn)
 }
 
-/// A token made of these pieces and a turn.
+/// A token made of these pieces and a turn. Its first bit is set: it isn't one of those that begin with the time.
 pub fn named_token(pieces: &[&[u8]], turn: u64) -> Token {
     let mut hasher = blake3::Hasher::new_derive_key("cairn 2026 idempotency of clients");
     for piece in pieces {
@@ -104,7 +104,7 @@ pub fn named_token(pieces: &[&[u8]], turn: u64) -> Token {
     hasher.update(&turn.to_le_bytes());
     let hash = hasher.finalize();
     let (first, _) = hash.as_bytes().split_first_chunk().expect("32 bytes have 16");
-    Token(u128::from_le_bytes(*first))
+    Token(u128::from_le_bytes(*first) | 1 << 127)
 }
 
 #[test]
