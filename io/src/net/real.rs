@@ -1,12 +1,13 @@
 //! Sockets of the kernel, on any real driver.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown as How, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::{Domain, Protocol, SockAddr, Socket as Socket2, Type};
 
@@ -51,12 +52,14 @@ impl Drop for Listener {
 
 pub(crate) struct Stream {
     socket: Socket,
+    /// The last read had all there was: the next one would most likely find nothing and waits at once.
+    is_drained: Cell<bool>,
 }
 
 impl Stream {
     fn new(real: &Real, socket: Socket2) -> io::Result<Self> {
         socket.set_tcp_nodelay(true)?;
-        Ok(Self { socket: Socket::new(real, socket)? })
+        Ok(Self { socket: Socket::new(real, socket)?, is_drained: Cell::new(false) })
     }
 
     pub async fn connect(real: &Real, addr: SocketAddr) -> io::Result<Self> {
@@ -76,7 +79,13 @@ impl Stream {
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_io(cx, Interest::Readable, |mut socket| socket.read(buffer))
+        if self.is_drained.get() {
+            ready!(self.socket.poll_ready(cx, Interest::Readable))?;
+            self.is_drained.set(false);
+        }
+        let read = ready!(self.socket.poll_io(cx, Interest::Readable, |mut socket| socket.read(buffer)))?;
+        self.is_drained.set(read > 0 && read < buffer.len());
+        Poll::Ready(Ok(read))
     }
 
     pub fn poll_write(&self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
