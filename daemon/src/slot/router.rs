@@ -1,8 +1,9 @@
 //! Between the groups of this node and those of others: all that is to be said to one node leaves in one batch.
 //!
-//! While a batch is being put on its way, the next gathers. A few batches may be under way to a node; what must wait is
-//! bounded, and what there is no room for counts as unreachable, which Raft bears. The node that is asked answers within
-//! [`LINGER`] what it can; the rest follows in a batch of its own, so that one slow group holds up no other.
+//! While a batch is under way to a node, the next gathers: under load a batch costs both nodes more than what is in it, and one
+//! sync there serves it all. It gathers no longer than [`GATHER`], so that a node that is slow to answer is not slow to hear. What
+//! must wait is bounded, and what there is no room for counts as unreachable, which Raft bears. The node that is asked
+//! answers within [`LINGER`] what it can; the rest follows in a batch of its own, so that one slow group holds up no other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::rc::{Rc, Weak};
 use bytes::Bytes;
 use cairn_io::Bell;
 use cairn_io::task::{Class, JoinHandle, spawn, yield_now};
-use cairn_io::time::{self, Duration};
+use cairn_io::time::{self, Duration, Instant};
 use futures_channel::oneshot;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -55,6 +56,8 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 const WAITING_BYTES: usize = 16 << 20;
 /// Batches under way to one node.
 const UNDER_WAY: usize = 4;
+/// How long a batch gathers while another is under way: as a rule that is answered by then.
+const GATHER: Duration = LINGER;
 /// How long a batch waits for the answers to its questions.
 const LINGER: Duration = Duration::from_millis(20);
 /// Questions of others that are worked on at once.
@@ -80,6 +83,8 @@ struct Peer {
     queue: RefCell<Vec<Item>>,
     bytes: Cell<usize>,
     under_way: Cell<usize>,
+    /// When the last batch left.
+    left: Cell<Option<Instant>>,
     changed: Rc<Bell>,
     task: RefCell<Option<JoinHandle<()>>>,
 }
@@ -164,6 +169,7 @@ impl Router {
                 queue: RefCell::default(),
                 bytes: Cell::new(0),
                 under_way: Cell::new(0),
+                left: Cell::default(),
                 changed: Rc::default(),
                 task: RefCell::default(),
             });
@@ -298,14 +304,20 @@ impl Drop for Answering {
 async fn keep_sending(router: Weak<Router>, peer: Weak<Peer>, changed: Rc<Bell>) {
     loop {
         let rung = changed.rung();
-        let is_idle =
-            peer.upgrade().is_none_or(|peer| peer.queue.borrow().is_empty() || peer.under_way.get() >= UNDER_WAY);
-        if is_idle {
-            rung.await;
-            if peer.strong_count() == 0 {
-                return;
+        let now = time::now();
+        match peer.upgrade().map_or(Turn::Wait, |peer| peer.turn(now)) {
+            Turn::Send => {}
+            Turn::Gather(until) => {
+                let _ = time::timeout(until - now, rung).await;
+                continue;
             }
-            continue;
+            Turn::Wait => {
+                rung.await;
+                if peer.strong_count() == 0 {
+                    return;
+                }
+                continue;
+            }
         }
         // Whatever other groups have to say now goes along.
         yield_now().await;
@@ -313,12 +325,35 @@ async fn keep_sending(router: Weak<Router>, peer: Weak<Peer>, changed: Rc<Bell>)
         let items = peer.take_batch();
         if !items.is_empty() {
             peer.under_way.set(peer.under_way.get() + 1);
+            peer.left.set(Some(now));
             spawn(Class::Foreground, send(router, peer, items)).detach();
         }
     }
 }
 
+/// What is to be done for a node.
+enum Turn {
+    /// Send what is queued.
+    Send,
+    /// More may come along until then.
+    Gather(Instant),
+    /// Nothing, until something changes.
+    Wait,
+}
+
 impl Peer {
+    fn turn(&self, now: Instant) -> Turn {
+        let under_way = self.under_way.get();
+        if self.queue.borrow().is_empty() || under_way >= UNDER_WAY {
+            return Turn::Wait;
+        }
+        let until = self.left.get().filter(|_| under_way > 0).map(|left| left + GATHER);
+        match until.filter(|until| *until > now && self.bytes.get() < BATCH_BYTES) {
+            Some(until) => Turn::Gather(until),
+            None => Turn::Send,
+        }
+    }
+
     fn take_batch(&self) -> Vec<Item> {
         let mut queue = self.queue.borrow_mut();
         let mut bytes = 0;
@@ -345,5 +380,88 @@ async fn send(router: Rc<Router>, peer: Rc<Peer>, items: Vec<Item>) {
         Some((from, answers)) if from == peer.node => router.take_answers(from, answers),
         // The questions may have arrived: an answer that comes later finds nobody.
         _ => router.give_up(&numbers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_io::sim::{NodeConfig, World, WorldConfig};
+
+    use super::super::rest::Claim;
+    use super::super::types::{At, Vote};
+    use super::*;
+
+    /// Answers nothing, and each batch when its turn comes: says when batches of how many items left.
+    #[derive(Default)]
+    struct Slow {
+        left: RefCell<Vec<(Instant, usize)>>,
+        answers: RefCell<Vec<oneshot::Receiver<()>>>,
+    }
+
+    impl Transport for Slow {
+        fn send(&self, node: u64, batch: Bytes, _: Duration) -> LocalBoxFuture<'_, Result<Bytes, Unreachable>> {
+            let (_, items) = decode_batch(node, &batch).expect("a batch");
+            self.left.borrow_mut().push((time::now(), items.len()));
+            let answer = self.answers.borrow_mut().pop();
+            Box::pin(async move {
+                if let Some(answer) = answer {
+                    let _ = answer.await;
+                }
+                Ok(encode_batch(node, 1, &[]).into())
+            })
+        }
+    }
+
+    /// Asks node 2 something, and has the asking go on by itself.
+    fn ask(router: &Rc<Router>) {
+        let router = router.clone();
+        spawn(Class::Foreground, async move {
+            let claim = Claim { vote: Vote::default(), last: At { term: 1, index: 0 } };
+            let _ = router.ask(2, 0, &Question::Rest(claim), Duration::from_secs(1)).await;
+        })
+        .detach();
+    }
+
+    async fn a_batch_gathers_while_another_is_under_way() {
+        let slow = Rc::new(Slow::default());
+        let router = Router::new(1, slow.clone(), Duration::from_secs(1));
+        let (answer, first) = oneshot::channel();
+        let (_never, second) = oneshot::channel();
+        *slow.answers.borrow_mut() = vec![second, first];
+        let pause = GATHER / 10;
+        let counts = || slow.left.borrow().iter().map(|(_, count)| *count).collect::<Vec<_>>();
+        for _ in 0..3 {
+            ask(&router);
+            time::sleep(pause).await;
+        }
+        assert_eq!(counts(), [1], "the first leaves alone, the others wait for each other");
+        answer.send(()).expect("it is waited for");
+        time::sleep(pause).await;
+        assert_eq!(counts(), [1, 2], "there was an answer");
+        ask(&router);
+        time::sleep(2 * GATHER).await;
+        assert_eq!(counts(), [1, 2, 1], "there is none, and it waits no longer");
+        let left = slow.left.borrow().clone();
+        let waited = left[2].0 - left[1].0;
+        assert!(waited.abs_diff(GATHER) < pause, "{waited:?}");
+    }
+
+    #[test]
+    fn batches_gather_but_not_for_long() {
+        let mut world = World::new(1, WorldConfig::default());
+        let is_done = Rc::new(Cell::new(false));
+        let done = is_done.clone();
+        let node = world.add_node(NodeConfig::default(), move || {
+            let done = done.clone();
+            Box::new(move |_| {
+                let done = done.clone();
+                Box::pin(async move {
+                    a_batch_gathers_while_another_is_under_way().await;
+                    done.set(true);
+                })
+            })
+        });
+        world.run_until(Duration::from_secs(60), || is_done.get());
+        assert!(world.panics(node).is_empty() && is_done.get(), "{:?}", world.panics(node));
     }
 }
