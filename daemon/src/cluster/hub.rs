@@ -22,7 +22,7 @@ use super::map::Map;
 use super::peers::Peers;
 use super::provisional::{self, Holding};
 use super::routes::Routes;
-use super::{ClusterError, Seal};
+use super::{CONTROL, ClusterError, Seal};
 use crate::disks::Disks;
 use crate::line::{self, Job, Line as End};
 use crate::slot::Slots;
@@ -94,6 +94,13 @@ pub struct Core {
 }
 
 impl Core {
+    /// The slots of objects that this core's groups lead.
+    pub fn led(&self) -> impl Iterator<Item = u32> {
+        let slots: Vec<u32> = self.routes.borrow().of_core(self.id).map(|(slot, _)| slot).collect();
+        let is_led = |slot: &u32| self.slots.status(*slot).is_ok_and(|status| status.is_leader);
+        slots.into_iter().filter(|slot| *slot != CONTROL).filter(is_led)
+    }
+
     /// This core's part, serving.
     pub fn start(
         hub: &Hub,

@@ -32,6 +32,7 @@ mod seal;
 mod seek;
 mod serve;
 mod settings;
+mod trim;
 mod ttl;
 
 use std::rc::Rc;
@@ -58,6 +59,7 @@ pub use provisional::{Reconcile, ReconcileMessage, Reconciled, Seen};
 pub use relocate::{Relocate, RelocateMessage, Relocated, relocate_stopped};
 pub use report::Groups;
 pub use seal::Seal;
+pub use trim::{Trim, TrimMessage};
 pub use ttl::{Ttl, TtlMessage};
 
 use crate::disks::Disks;

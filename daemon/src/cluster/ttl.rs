@@ -11,7 +11,7 @@ use cairn_meta::version::VersionId;
 use cairn_meta::version::commit::{Condition, Mode};
 
 use super::hub::{Core, Line};
-use super::{CONTROL, Cluster, ClusterError, new_token, new_version, wall_millis};
+use super::{Cluster, ClusterError, new_token, new_version, wall_millis};
 use crate::actor::{Actor, Context, Failure, Wake};
 
 /// Objects that a core names at once.
@@ -63,11 +63,7 @@ impl Core {
     /// Objects whose time is over in the slots that this core leads, each with its slot; behind one of them if it is given.
     fn expired(&self, now: u64, behind: Option<&(u32, Expired)>) -> Vec<(u32, Expired)> {
         let mut found = Vec::new();
-        for (slot, _) in self.routes.borrow().of_core(self.id) {
-            let is_behind = behind.is_some_and(|(last, _)| slot < *last);
-            if slot == CONTROL || is_behind || !self.slots.status(slot).is_ok_and(|status| status.is_leader) {
-                continue;
-            }
+        for slot in self.led().filter(|slot| behind.is_none_or(|(last, _)| slot >= last)) {
             let from = behind.filter(|(last, _)| *last == slot).map(|(_, last)| last);
             let room = AT_ONCE - found.len();
             let read = self.slots.read(slot, |rows| expired(rows, now, from, room));

@@ -1,6 +1,6 @@
 //! The background workers of one core: for each of its lanes compaction and scrub, one that brings chunks home, and on core 0
-//! one that applies lifecycle rules, one that moves slots off disks that are to be emptied, and one that hands over provisional
-//! versions.
+//! one that applies lifecycle rules, one that ends what was told how long to live, one that has dropped what retention lets go,
+//! one that moves slots off disks that are to be emptied, and one that hands over provisional versions.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::actor::{NameTaken, Rate, Registry, Schedule, Spec, State, Status};
-use crate::cluster::{Cluster, Reconcile, Relocate, Ttl};
+use crate::cluster::{Cluster, Reconcile, Relocate, Trim, Ttl};
 use crate::config::Config;
 use crate::disks::{Disks, Settle};
 use crate::http::Watch;
@@ -31,6 +31,8 @@ const RELOCATE_EVERY: Duration = Duration::from_secs(5);
 const RECONCILE_EVERY: Duration = Duration::from_secs(2);
 /// How often objects whose time is over are looked for; nobody is shown them before that, and it costs a look at each slot.
 const TTL_EVERY: Duration = Duration::from_secs(10);
+/// How often what retention lets go is looked for: it counts in days, and costs a walk over all that isn't shown.
+const TRIM_EVERY: Duration = Duration::from_hours(6);
 /// How often lifecycle rules are applied; they count in days.
 const EXPIRE_EVERY: Duration = Duration::from_hours(1);
 
@@ -63,6 +65,7 @@ const SETTLE: &str = "settle";
 const EXPIRE: &str = "expire";
 const RELOCATE: &str = "relocate";
 const RECONCILE: &str = "reconcile";
+const TRIM: &str = "trim";
 const TTL: &str = "ttl";
 
 /// The actors of this core. Clones share them.
@@ -117,13 +120,15 @@ impl Crew {
     }
 
     /// Starts the actors of a node: one applies lifecycle rules, of which what two nodes find is done once; one ends what was told how
-    /// long to live; one moves slots off disks that are to be emptied; one hands over provisional versions.
+    /// long to live; one has dropped what retention lets go; one moves slots off disks that are to be emptied; one hands over provisional versions.
     pub fn hire_for_cluster(&self, cluster: &Cluster) {
         let (spec, cluster) = (Spec { schedule: Schedule::Around(EXPIRE_EVERY), ..Spec::new(EXPIRE) }, cluster.clone());
-        let (moving, reconciled, ended) = (cluster.clone(), cluster.clone(), cluster.clone());
+        let [moving, reconciled, ended, trimmed] = std::array::from_fn(|_| cluster.clone());
         complain(self.0.common.start(&spec, move || Expire { cluster: cluster.clone() }).map(drop));
         let spec = Spec { schedule: Schedule::Around(TTL_EVERY), ..Spec::new(TTL) };
         complain(self.0.common.start(&spec, move || Ttl { cluster: ended.clone() }).map(drop));
+        let spec = Spec { schedule: Schedule::Around(TRIM_EVERY), ..Spec::new(TRIM) };
+        complain(self.0.common.start(&spec, move || Trim { cluster: trimmed.clone() }).map(drop));
         let spec = Spec { schedule: Schedule::Around(RELOCATE_EVERY), ..Spec::new(RELOCATE) };
         complain(self.0.common.start(&spec, move || Relocate { cluster: moving.clone() }).map(drop));
         let spec = Spec { schedule: Schedule::Around(RECONCILE_EVERY), ..Spec::new(RECONCILE) };

@@ -113,6 +113,31 @@ fn what_outlived_its_time_is_ended_once() {
 }
 
 #[test]
+fn tombstones_go_when_their_retention_is_over() {
+    const MONTH: u64 = 30 * 24 * 3600 * 1000;
+    Place::new().run(|cluster| async move {
+        let (photos, old) = (make_bucket(&cluster, "photos").await, make_bucket(&cluster, "old").await);
+        let expected = names(100);
+        for name in &expected {
+            write(&cluster, &photos, name, Body::Object(content(name))).await;
+        }
+        for (bucket, name) in (0..700).map(|number| ([&photos, &old][number % 2], format!("gone-{number:03}"))) {
+            write(&cluster, bucket, &name, Body::Object(content(&name))).await;
+            write(&cluster, bucket, &name, Body::Deletion).await;
+        }
+        assert_eq!(cluster.delete_bucket("ann", "old").await, Ok(Deleted::Gone));
+        let now = wall_millis();
+        let nothing = async |keys| keys == 0 || panic!("{keys} keys");
+        assert_eq!(cluster.trim(now + MONTH / 2, nothing).await, Ok(0));
+        assert_eq!(cluster.trim(now + MONTH, async |_| false).await, Ok(0), "it is told to stop");
+        let trimmed = cluster.trim(now + MONTH, async |_| true).await;
+        assert_eq!(trimmed, Ok(700), "also of a bucket that is no more");
+        let again = cluster.trim(now + MONTH, nothing).await;
+        assert_eq!((again, keys(&cluster, &photos, 1000).await), (Ok(0), expected));
+    });
+}
+
+#[test]
 fn only_an_empty_bucket_is_deleted() {
     Place::new().run(|cluster| async move {
         let bucket = make_bucket(&cluster, "photos").await;

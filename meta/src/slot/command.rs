@@ -102,6 +102,13 @@ pub struct Bucket {
     pub caps: Caps,
 }
 
+impl Bucket {
+    /// One of which control knows nothing any more.
+    pub fn gone(id: BucketId) -> Self {
+        Self { id, epoch: 0, versioning: <_>::default(), keep: <_>::default(), caps: <_>::default() }
+    }
+}
+
 /// A key of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Place {

@@ -29,7 +29,7 @@ pub mod object;
 pub mod provisional;
 pub mod query;
 pub mod read;
-mod trim;
+pub mod trim;
 pub mod upload;
 
 use minicbor::{Decode, Encode};

@@ -1,23 +1,23 @@
 //! Dropping what retention lets go: `version::retention` judges, this obeys.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use super::command::Place;
 use super::commit::finish;
-use super::layout::{self, Space, end_of};
-use super::object::{BucketRow, Key};
+use super::layout::{self, BucketId, RowKey, Space, end_of};
+use super::object::{BucketRow, Key, KeyBrief};
 use super::{Stepped, answered};
 use crate::encoding::row;
 use crate::index::{Error, Order};
 use crate::rows::{Batch, Rows};
 use crate::version::retention::{Keep, Standing, Verdict, judge};
-use crate::version::{Kind, Version, VersionId};
+use crate::version::{Kind, Summary, Version, VersionId};
 
 /// The most versions of one key that a command looks at: the oldest; a later command goes on.
 const VERSIONS_MAX: usize = 1000;
 
 /// Trims keys and says how many versions went. A bucket need not be there any more.
-pub fn trim(rows: &mut Batch<'_>, now: u64, places: &[Place]) -> Stepped<u64> {
+pub(super) fn trim(rows: &mut Batch<'_>, now: u64, places: &[Place]) -> Stepped<u64> {
     let mut dropped = 0;
     for place in places {
         dropped += answered(trim_key(rows, now, place))?.unwrap_or(0);
@@ -28,29 +28,104 @@ pub fn trim(rows: &mut Batch<'_>, now: u64, places: &[Place]) -> Stepped<u64> {
 fn trim_key(rows: &mut Batch<'_>, now: u64, place: &Place) -> Stepped<u64> {
     let mut tally = BucketRow::load(rows, place.bucket.id)?;
     let mut key = Key::load(rows, &tally, (place.bucket.id, &place.key))?;
-    let keep = place.bucket.keep;
-    let newest = newest_kept(rows, &key, &keep)?;
-    let mut dropped = 0;
-    for version in oldest(rows, &key)? {
-        let standing = standing(&key, &version, newest, &keep);
-        if judge(&version, standing, &keep, now) == Verdict::Drop {
-            key.remove(&mut tally, &version);
-            dropped += 1;
-        }
+    let due = due(rows, &key, &place.bucket.keep, now)?;
+    for version in &due {
+        key.remove(&mut tally, version);
+        key.heads.retain(|head| head.id != version.id);
     }
-    if key.versions == 1 && key.heads.len() == 1 {
-        let preferred = key.row.preferred.clone();
-        let standing = Standing { heads: 1, ..Standing::default() };
-        if judge(&preferred, standing, &keep, now) == Verdict::Drop {
-            key.remove(&mut tally, &preferred);
-            key.heads.clear();
-            dropped += 1;
-        }
-    }
-    if dropped > 0 {
+    if !due.is_empty() {
         finish(rows, now, key, tally)?;
     }
-    Ok(dropped)
+    Ok(due.len() as u64)
+}
+
+/// The versions of a key that retention lets go now, the oldest first.
+fn due(rows: &dyn Rows, key: &Key<'_>, keep: &Keep, now: u64) -> Result<Vec<Version>, Error> {
+    let newest = newest_kept(rows, key, keep)?;
+    let mut due = oldest(rows, key)?;
+    due.retain(|version| judge(version, standing(key, version, newest, keep), keep, now) == Verdict::Drop);
+    if key.is_there() && key.versions as usize == due.len() + 1 && key.heads.len() == 1 {
+        let standing = Standing { heads: 1, ..Standing::default() };
+        if judge(&key.row.preferred, standing, keep, now) == Verdict::Drop {
+            due.push(key.row.preferred.clone());
+        }
+    }
+    Ok(due)
+}
+
+/// What a look at a slot found that may be trimmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Keys of which retention lets something go; of one with branches it may turn up again.
+    pub keys: Vec<(BucketId, String)>,
+    /// The row behind which another look goes on; `None`: there is no more.
+    pub next: Option<Vec<u8>>,
+}
+
+/// Rows that a look goes over, at most.
+const LOOK_ROWS: usize = 256;
+
+/// Looks for keys that may be trimmed, among a part of those without an object and of those with a history. `keep` says how long a
+/// bucket keeps what.
+///
+/// # Errors
+/// If rows can't be read.
+pub fn look(rows: &dyn Rows, now: u64, keep: &dyn Fn(BucketId) -> Keep, behind: Option<&[u8]>) -> Result<Due, Error> {
+    const SPACES: [Space; 2] = [Space::Gone, Space::Version];
+    let (mut candidates, mut next, mut bad, mut left) = (Vec::<(BucketId, String)>::new(), None, None, LOOK_ROWS);
+    for space in SPACES {
+        let (low, high) = ([space as u8], [space as u8 + 1]);
+        let low = behind.map_or(Bound::Included(low.as_slice()), |behind| Bound::Excluded(behind.max(&low)));
+        if matches!(low, Bound::Excluded(low) if *low >= high[..]) {
+            continue;
+        }
+        let high = Bound::Excluded(high.as_slice());
+        rows.walk((low, high), Order::Forward, &mut |at, bytes| {
+            match candidate(space, at, bytes, keep) {
+                Ok(Some(key)) if candidates.last() != Some(&key) => candidates.push(key),
+                Ok(_) => {}
+                Err(error) => bad = Some(error),
+            }
+            left -= 1;
+            if left == 0 {
+                next = Some(at.to_vec());
+            }
+            if left > 0 && bad.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        if let Some(error) = bad {
+            return Err(error);
+        }
+        if next.is_some() {
+            break;
+        }
+    }
+    let mut keys = Vec::new();
+    for (bucket, name) in candidates {
+        let tally = BucketRow::load(rows, bucket)?;
+        if !due(rows, &Key::load(rows, &tally, (bucket, &name))?, &keep(bucket), now)?.is_empty() {
+            keys.push((bucket, name));
+        }
+    }
+    Ok(Due { keys, next })
+}
+
+/// The key of a row, if anything but a lock and the time may stand against dropping what lies there.
+fn candidate(
+    space: Space,
+    at: &[u8],
+    bytes: &[u8],
+    keep: &dyn Fn(BucketId) -> Keep,
+) -> Result<Option<(BucketId, String)>, Error> {
+    let Some(RowKey { bucket, key, .. }) = layout::read(at) else {
+        return Err(Error::row(at, "no row of a key"));
+    };
+    let is_candidate = if space == Space::Gone {
+        row::<KeyBrief<'_>>(at, bytes)?.preferred.kind == Kind::Tombstone
+    } else {
+        let Summary { kind, is_null, .. } = row(at, bytes)?;
+        is_null || kind == Kind::Tombstone || keep(bucket).superseded.is_some()
+    };
+    Ok(is_candidate.then_some((bucket, key)))
 }
 
 fn standing(key: &Key<'_>, version: &Version, newest: Option<VersionId>, keep: &Keep) -> Standing {

@@ -9,6 +9,7 @@ use cairn_meta::slot::expiry::{Expired, expired};
 use cairn_meta::slot::list::{ConflictEntry, Item, Query, conflicts};
 use cairn_meta::slot::object::BucketRow;
 use cairn_meta::slot::read::Mode as ReadMode;
+use cairn_meta::slot::trim;
 use cairn_meta::version::commit::{Condition, Mode, Refused, Row};
 use cairn_meta::version::{
     Actor, Bypass, Chunk, Conflict, Content, Dot, Hold, Kind, Lock, LockMode, Origin, Retention, State, UploadId,
@@ -386,6 +387,61 @@ fn retention_drops_what_it_may_and_nothing_else() {
     world.now += 1;
     assert_eq!(trim(&mut world), Ok(Answer::Trimmed(1)), "a tombstone past its retention");
     assert!(!world.rows.keys().any(|row| matches!(row[0], b'k' | b'd' | b'v')));
+}
+
+/// A look at all of a slot, part by part, names the keys of which something may go, and only those.
+#[test]
+fn what_retention_lets_go_is_found() {
+    let mut world = World::new(Versioning::Off);
+    let month = world.bucket.keep.tombstones;
+    let write = |world: &mut World, key: String, body| Write {
+        place: world.place(&key),
+        id: world.id(),
+        mode: Mode::Overwrite,
+        body,
+    };
+    let mut writes = vec![write(&mut world, "there".to_owned(), object("x"))];
+    for key in (0..1500).map(|number| format!("gone {number}")) {
+        writes.push(write(&mut world, key.clone(), object("x")));
+        writes.push(write(&mut world, key, Body::Deletion));
+    }
+    world.commit(Command::Commit(writes)).unwrap();
+    let written = world.now;
+    world.now += 1;
+    world.put("late", "x");
+    world.delete("late");
+    world.bucket.versioning = Versioning::Enabled;
+    for key in ["versions", "there", "late", "gone 7"] {
+        world.put(key, "one");
+        world.put(key, "two");
+    }
+    world.delete("versions");
+    let found = |world: &World, now: u64| {
+        let (mut found, mut behind, mut looks) = (vec![], None::<Vec<u8>>, 0);
+        loop {
+            let due = trim::look(&world.rows, now, &|_| world.bucket.keep, behind.as_deref()).unwrap();
+            found.extend(due.keys.into_iter().map(|(_, key)| key));
+            (behind, looks) = (due.next, looks + 1);
+            if behind.is_none() {
+                assert_eq!(looks > 1, world.rows.len() > 500, "{looks} looks");
+                found.sort();
+                found.dedup();
+                return found;
+            }
+        }
+    };
+    // What a tombstone was superseded by is there, and under that name nobody can ask for it.
+    assert_eq!(found(&world, written + month - 1), ["gone 7", "late"]);
+    let mut gone: Vec<String> = (0..1500).map(|number| format!("gone {number}")).collect();
+    gone.sort();
+    gone.push("late".to_owned());
+    assert_eq!(found(&world, written + month), gone);
+    world.bucket.keep.superseded = Some(0);
+    assert_eq!(found(&world, world.now), ["gone 7", "late", "there", "versions"]);
+    world.now = written + month;
+    let places = gone.iter().map(|key| world.place(key)).collect();
+    assert_eq!(world.apply(Command::Trim(places)), Ok(Answer::Trimmed(1499 + 4)));
+    assert_eq!(found(&world, world.now), ["there", "versions"]);
 }
 
 #[test]

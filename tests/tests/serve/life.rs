@@ -44,6 +44,7 @@ fn a_node_says_what_it_does_and_stops_when_asked() {
         "scrub1",
         "settlenull",
         "settlenull",
+        "trimnull",
         "ttlnull",
     ];
     assert_eq!(actors, expected, "{status}");
