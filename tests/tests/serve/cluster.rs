@@ -418,6 +418,41 @@ fn a_node_that_is_left_alone_takes_writes_and_hands_them_over() {
 }
 
 #[test]
+fn what_was_deleted_while_a_node_was_away_stays_deleted() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.make_key();
+    let mut client = cluster.client(0, &key);
+    settled(&mut client, "PUT", "/photos", b"").good();
+    let names = |kind: &str| (0..12).map(|number| format!("/photos/{kind}-{number}")).collect::<Vec<_>>();
+    for target in [names("deleted"), names("changed")].concat() {
+        settled(&mut client, "PUT", &target, b"before").good();
+    }
+    cluster.nodes[2].take().expect("it runs").kill();
+    for target in names("deleted") {
+        settled(&mut client, "DELETE", &target, b"").good();
+    }
+    for target in names("changed") {
+        settled(&mut client, "PUT", &target, b"after").good();
+    }
+    // Who knows of it leaves only when the other one is back, which is needed from then on.
+    cluster.nodes[2] = Some(cluster.begin(2));
+    cluster.nodes[2].as_mut().expect("it runs").until("the node is ready");
+    cluster.nodes[0].take().expect("it runs").kill();
+    let mut client = cluster.client(2, &key);
+    for target in names("deleted") {
+        assert_eq!(settled(&mut client, "GET", &target, b"").status, 404, "{target}");
+    }
+    for target in names("changed") {
+        assert_eq!(settled(&mut client, "GET", &target, b"").good().text(), "after", "{target}");
+    }
+    let listed = settled(&mut client, "GET", "/photos?list-type=2", b"").good().elements("Key");
+    assert!(listed.len() == 12 && listed.iter().all(|name| name.starts_with("changed")), "{listed:?}");
+    for node in cluster.nodes.iter_mut().filter_map(Option::take) {
+        node.stop();
+    }
+}
+
+#[test]
 fn slots_serve_though_controls_nodes_are_away() {
     let mut cluster = Cluster::start(5);
     let key = cluster.make_key();
