@@ -147,6 +147,11 @@ impl<'r> Batch<'r> {
         self.changes.insert(key.into(), None);
     }
 
+    /// Bytes of the rows changed so far, keys and values.
+    pub fn bytes(&self) -> usize {
+        self.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
+    }
+
     /// The changes, for whoever makes them last.
     pub fn into_changes(self) -> Changes {
         self.changes

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use cairn_io::task::yield_now;
-use cairn_meta::slot::command::{Answer, Bucket as Stamp, Command, Envelope, Place};
+use cairn_meta::slot::command::{Answer, Bucket as Stamp, Command, Envelope, Place, Trimmed};
 use cairn_meta::slot::layout::BucketId;
 use cairn_meta::slot::trim::{Due, look};
 
@@ -13,7 +13,7 @@ use super::map::Map;
 use super::{Cluster, ClusterError, wall_millis};
 use crate::actor::{Actor, Context, Failure, Wake};
 
-/// Keys that a slot trims at once: a command may change only so much.
+/// Keys that a slot is told of at once.
 const AT_ONCE: usize = 64;
 
 /// The actor: one of a node, for the slots that it leads.
@@ -92,10 +92,14 @@ impl Cluster {
                     let look = move |core: Rc<Core>| async move { core.look_for_trim(slot, now, behind.as_deref()) };
                     let Due { keys, next } = self.core().run(Line::Lead, core, look).await??;
                     for some in keys.chunks(AT_ONCE) {
-                        if !goes_on(some.len() as u64).await {
-                            return Ok(dropped);
+                        let mut rest = true;
+                        while rest {
+                            if !goes_on(some.len() as u64).await {
+                                return Ok(dropped);
+                            }
+                            let done = self.trim_slot(slot, now, some).await?;
+                            (dropped, rest) = (dropped + done.dropped, done.rest);
                         }
-                        dropped += self.trim_slot(slot, now, some).await?;
                     }
                     behind = next;
                     if behind.is_none() {
@@ -107,12 +111,12 @@ impl Cluster {
         Ok(dropped)
     }
 
-    async fn trim_slot(&self, slot: u32, now: u64, some: &[(BucketId, String)]) -> Result<u64, ClusterError> {
+    async fn trim_slot(&self, slot: u32, now: u64, some: &[(BucketId, String)]) -> Result<Trimmed, ClusterError> {
         let map = self.map();
         let places = some.iter().map(|(bucket, key)| Place { bucket: stamp(&map, *bucket), key: key.clone() });
         let envelope = Envelope { time: now, token: None, command: Command::Trim(places.collect()) };
         match self.command_bytes(slot, envelope.encode().into()).await? {
-            Answer::Trimmed(dropped) => Ok(dropped),
+            Answer::Trimmed(done) => Ok(done),
             _ => Err(ClusterError::another_question()),
         }
     }

@@ -406,15 +406,26 @@ pub enum Answer {
     /// A version was changed.
     #[n(2)]
     Amended(#[n(0)] VersionId),
-    /// So many versions were dropped.
+    /// Versions were dropped.
     #[n(3)]
-    Trimmed(#[n(0)] u64),
+    Trimmed(#[n(0)] Trimmed),
     /// Done, and nothing to say.
     #[n(4)]
     Done,
     /// An upload became an object.
     #[n(5)]
     Completed(#[n(0)] Committed),
+}
+
+/// What a trim did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Trimmed {
+    /// So many versions were dropped.
+    #[n(0)]
+    pub dropped: u64,
+    /// It stopped before the end: what a command may change isn't enough for all. Asked again, it goes on.
+    #[n(1)]
+    pub rest: bool,
 }
 
 /// What became of a write.

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use super::command::Place;
+use super::command::{Place, Trimmed};
 use super::commit::finish;
 use super::layout::{self, BucketId, RowKey, Space, end_of};
 use super::object::{BucketRow, Key, KeyBrief};
@@ -11,24 +11,34 @@ use crate::encoding::row;
 use crate::index::{Error, Order};
 use crate::rows::{Batch, Rows};
 use crate::version::retention::{Keep, Standing, Verdict, judge};
-use crate::version::{Kind, Summary, Version, VersionId};
+use crate::version::{Kind, Payload, Summary, Version, VersionId};
 
 /// The most versions of one key that a command looks at: the oldest; a later command goes on.
 const VERSIONS_MAX: usize = 1000;
+/// A command that has changed so many bytes stops. What it may change, whatever it is asked for, is four times as much.
+const BYTES_MAX: usize = 256 << 10;
 
 /// Trims keys and says how many versions went. A bucket need not be there any more.
-pub(super) fn trim(rows: &mut Batch<'_>, now: u64, places: &[Place]) -> Stepped<u64> {
-    let mut dropped = 0;
+pub(super) fn trim(rows: &mut Batch<'_>, now: u64, places: &[Place]) -> Stepped<Trimmed> {
+    let mut done = Trimmed::default();
     for place in places {
-        dropped += answered(trim_key(rows, now, place))?.unwrap_or(0);
+        done.rest |= rows.bytes() >= BYTES_MAX;
+        if done.rest {
+            break;
+        }
+        let of_key = answered(trim_key(rows, now, place))?.unwrap_or_default();
+        done = Trimmed { dropped: done.dropped + of_key.dropped, rest: of_key.rest };
     }
-    Ok(dropped)
+    Ok(done)
 }
 
-fn trim_key(rows: &mut Batch<'_>, now: u64, place: &Place) -> Stepped<u64> {
+fn trim_key(rows: &mut Batch<'_>, now: u64, place: &Place) -> Stepped<Trimmed> {
     let mut tally = BucketRow::load(rows, place.bucket.id)?;
     let mut key = Key::load(rows, &tally, (place.bucket.id, &place.key))?;
-    let due = due(rows, &key, &place.bucket.keep, now)?;
+    let mut due = due(rows, &key, &place.bucket.keep, now)?;
+    let fit = fit(&place.key, &due);
+    let rest = due.len() > fit || due.len() == VERSIONS_MAX;
+    due.truncate(fit);
     for version in &due {
         key.remove(&mut tally, version);
         key.heads.retain(|head| head.id != version.id);
@@ -36,7 +46,23 @@ fn trim_key(rows: &mut Batch<'_>, now: u64, place: &Place) -> Stepped<u64> {
     if !due.is_empty() {
         finish(rows, now, key, tally)?;
     }
-    Ok(due.len() as u64)
+    Ok(Trimmed { dropped: due.len() as u64, rest })
+}
+
+/// How many of these versions one command drops: one, and others while what they change is not too much.
+fn fit(key: &str, due: &[Version]) -> usize {
+    /// Of a row's key, beside the name; of a chunk in the list of what is released.
+    const ROW: usize = 64;
+    let mut bytes = 0;
+    let fits = due.iter().take_while(|version| {
+        let chunks = match &version.content.payload {
+            Payload::Chunks(chunks) => chunks.len(),
+            Payload::Inline(_) | Payload::Parts(_) => 1,
+        };
+        bytes += key.len() + ROW * (1 + chunks);
+        bytes <= BYTES_MAX
+    });
+    fits.count().max(1)
 }
 
 /// The versions of a key that retention lets go now, the oldest first.

@@ -3,7 +3,7 @@
 use cairn_meta::slot::chunks::{Marked, mark, released};
 use cairn_meta::slot::command::{
     AbortUpload, Amend, Answer, Body, Change, Command, CompleteUpload, CreateUpload, Erase, Import, Part, PutPart,
-    Refusal, Token, Versioning, Which, Write,
+    Refusal, Token, Trimmed, Versioning, Which, Write,
 };
 use cairn_meta::slot::expiry::{Expired, expired};
 use cairn_meta::slot::list::{ConflictEntry, Item, Query, conflicts};
@@ -12,8 +12,8 @@ use cairn_meta::slot::read::Mode as ReadMode;
 use cairn_meta::slot::trim;
 use cairn_meta::version::commit::{Condition, Mode, Refused, Row};
 use cairn_meta::version::{
-    Actor, Bypass, Chunk, Conflict, Content, Dot, Hold, Kind, Lock, LockMode, Origin, Retention, State, UploadId,
-    Version, VersionId,
+    Actor, Bypass, Chunk, Conflict, Content, Dot, Hold, Kind, Lock, LockMode, Origin, Payload, Retention, State,
+    UploadId, Version, VersionId,
 };
 
 use crate::world::{BUCKET, World, chunk, content, object, text};
@@ -222,7 +222,7 @@ fn worm_that_can_be_bypassed() {
         assert_eq!(shorter(&mut world, None, Bypass::Nothing), Err(Refusal::Locked(hold)));
         world.bucket.keep.superseded = Some(0);
         let places = vec![world.place("key")];
-        assert_eq!(world.apply(Command::Trim(places)), Ok(Answer::Trimmed(1)), "only the one that isn't locked");
+        assert_eq!(world.apply(Command::Trim(places)), Ok(trimmed(1)), "only the one that isn't locked");
         world.bucket.versioning = Versioning::Suspended;
         world.bucket.epoch += 1;
         world.put("key", "null");
@@ -360,6 +360,11 @@ fn what_is_shown_for_a_provisional_version_is_provisional() {
     assert_eq!(exact.state, State::Confirmed, "by its name anybody is shown it");
 }
 
+/// All of a trim that was done by one command.
+fn trimmed(dropped: u64) -> Answer {
+    Answer::Trimmed(Trimmed { dropped, rest: false })
+}
+
 #[test]
 fn retention_drops_what_it_may_and_nothing_else() {
     let mut world = World::new(Versioning::Enabled);
@@ -371,21 +376,21 @@ fn retention_drops_what_it_may_and_nothing_else() {
     }
     let trim = |world: &mut World| world.apply(Command::Trim(vec![world.place("key")]));
     world.now = 6500;
-    assert_eq!(trim(&mut world), Ok(Answer::Trimmed(3)), "two of five are among the newest");
+    assert_eq!(trim(&mut world), Ok(trimmed(3)), "two of five are among the newest");
     world.now = 1 << 40;
-    assert_eq!(trim(&mut world), Ok(Answer::Trimmed(0)));
+    assert_eq!(trim(&mut world), Ok(trimmed(0)));
     world.delete("key");
     world.bucket.keep.superseded_min = 0;
     world.now += 1000;
-    assert_eq!(trim(&mut world), Ok(Answer::Trimmed(3)));
-    assert_eq!(trim(&mut world), Ok(Answer::Trimmed(0)), "a delete marker is a head, and stays");
+    assert_eq!(trim(&mut world), Ok(trimmed(3)));
+    assert_eq!(trim(&mut world), Ok(trimmed(0)), "a delete marker is a head, and stays");
     let mut world = World::new(Versioning::Off);
     world.put("key", "x");
     world.delete("key");
     world.now += world.bucket.keep.tombstones - 1;
-    assert_eq!(trim(&mut world), Ok(Answer::Trimmed(0)));
+    assert_eq!(trim(&mut world), Ok(trimmed(0)));
     world.now += 1;
-    assert_eq!(trim(&mut world), Ok(Answer::Trimmed(1)), "a tombstone past its retention");
+    assert_eq!(trim(&mut world), Ok(trimmed(1)), "a tombstone past its retention");
     assert!(!world.rows.keys().any(|row| matches!(row[0], b'k' | b'd' | b'v')));
 }
 
@@ -440,8 +445,51 @@ fn what_retention_lets_go_is_found() {
     assert_eq!(found(&world, world.now), ["gone 7", "late", "there", "versions"]);
     world.now = written + month;
     let places = gone.iter().map(|key| world.place(key)).collect();
-    assert_eq!(world.apply(Command::Trim(places)), Ok(Answer::Trimmed(1499 + 4)));
+    assert_eq!(world.apply(Command::Trim(places)), Ok(trimmed(1499 + 4)));
     assert_eq!(found(&world, world.now), ["there", "versions"]);
+}
+
+/// However much there is to drop, a command changes only so much, and says that there is more.
+#[test]
+fn a_trim_does_what_fits_and_goes_on_when_asked_again() {
+    let mut world = World::new(Versioning::Enabled);
+    world.bucket.keep.superseded = Some(0);
+    let (long, large) = ("k".repeat(1000), "large".to_owned());
+    let list = |count: u32| Payload::Chunks((0..count).map(|number| chunk(number as u8, 1 << 20)).collect());
+    for (key, commands, versions, payload) in [
+        (&long, 4, 300, Payload::Inline(vec![])),
+        // Each of these alone is more than a trim begins.
+        (&large, 20, 1, list(4096)),
+    ] {
+        for _ in 0..commands {
+            let size = if let Payload::Chunks(chunks) = &payload { (chunks.len() as u64) << 20 } else { 0 };
+            let body = Body::Object(Content { size, payload: payload.clone(), ..content("") });
+            let write = |world: &mut World| Write {
+                place: world.place(key),
+                id: world.id(),
+                mode: Mode::Overwrite,
+                body: body.clone(),
+            };
+            let writes = (0..versions).map(|_| write(&mut world)).collect();
+            world.commit(Command::Commit(writes)).unwrap();
+        }
+    }
+    world.now += 1000;
+    let (mut dropped, mut commands) = (0, 0);
+    loop {
+        let places = vec![world.place(&long), world.place(&large)];
+        let done = match world.apply(Command::Trim(places)) {
+            Ok(Answer::Trimmed(done)) => done,
+            other => panic!("{other:?}"),
+        };
+        assert!(done.dropped > 0 || !done.rest, "it doesn't go on");
+        (dropped, commands) = (dropped + done.dropped, commands + 1);
+        if !done.rest {
+            break;
+        }
+    }
+    assert_eq!(dropped, 4 * 300 - 1 + 20 - 1);
+    assert!(commands > 20, "{commands}");
 }
 
 #[test]

@@ -105,9 +105,15 @@ impl World {
     }
 }
 
+/// Bytes that a command may change, as in a lane.
+const CHANGED_MAX: usize = 1 << 20;
+
 fn run(rows: &mut Map, at: u64, bytes: &[u8]) -> Vec<u8> {
     let mut batch = Batch::new(rows);
     let answer = Slot.apply(&mut batch, at, bytes).unwrap();
+    if batch.bytes() > CHANGED_MAX {
+        return Slot.too_large(batch.bytes(), CHANGED_MAX);
+    }
     for (key, value) in batch.into_changes() {
         match value {
             Some(value) => rows.insert(key, value),
