@@ -9,7 +9,7 @@
 //!
 //! Days end at midnight, as S3 has it. What is locked is refused by its slot and stays.
 
-use cairn_meta::slot::command::{AbortUpload, Body, Bucket as Stamp, Command, Erase, Place, Which, Write};
+use cairn_meta::slot::command::{AbortUpload, Answer, Body, Bucket as Stamp, Command, Erase, Place, Which, Write};
 use cairn_meta::slot::list::{Item, Position, Query, UploadEntry, VersionEntry};
 use cairn_meta::slot::query::{Query as Question, Reply};
 use cairn_meta::slot::read::Mode as Reading;
@@ -296,16 +296,25 @@ impl Pass<'_> {
     /// One refusal hinders nothing else: it is locked, or no longer there.
     async fn say(&self, key: &str, command: Command) -> Result<u64, ClusterError> {
         match self.cluster.command((self.bucket.id, key), Some(new_token()), command).await {
-            Ok(_) => Ok(1),
+            Ok(answer) => Ok(done(&answer)),
             Err(ClusterError::Refused(_)) => Ok(0),
             Err(error) => Err(error),
         }
     }
 }
 
+/// How many versions an answer says were made or dropped: a write may be refused within it.
+fn done(answer: &Answer) -> u64 {
+    match answer {
+        Answer::Committed(each) => each.iter().filter(|one| one.is_ok()).count() as u64,
+        _ => 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_meta::slot::command::Refusal;
     use cairn_meta::version::VersionId;
 
     fn entry(kind: Kind, is_latest: bool, modified: u64) -> VersionEntry {
@@ -319,6 +328,13 @@ mod tests {
             etag: String::new(),
             modified,
         }
+    }
+
+    #[test]
+    fn what_was_refused_is_not_counted() {
+        let refused = Refusal::Key(0);
+        assert_eq!(done(&Answer::Committed(vec![Err(refused)])), 0);
+        assert_eq!(done(&Answer::Done), 1);
     }
 
     #[test]
