@@ -51,12 +51,14 @@ fn measures() -> Vec<Measure> {
     let of = |title, ours, theirs, unit, bar| Measure { title, ours, theirs, unit, bar };
     let (latest, local) = (Freshness::Latest, Freshness::Local);
     let (large, small) = (Job::PageLaps(Bucket::Large), Job::PageLaps(Bucket::Small));
+    let (next_large, next_small) = (Job::NextPageLaps(Bucket::Large), Job::NextPageLaps(Bucket::Small));
     vec![
         of("commit, 64 at a time, beside puts", Job::Commit(64), Job::Put(64), Unit::PerSecond, Some(0.3)),
         of("commit, latency, beside puts", Job::CommitLaps, Job::PutLaps, Unit::Micros, None),
         of("read, latest, beside local", Job::Read(latest, 32), Job::Read(local, 32), Unit::PerSecond, None),
         // Flat means: as long in a hundred times as many.
         of("page of 1,000, beside one of 1/100", large, small, Unit::Micros, Some(1.2)),
+        of("next page of 1,000, beside one of 1/100", next_large, next_small, Unit::Micros, Some(1.2)),
     ]
 }
 

@@ -64,6 +64,8 @@ pub enum Job {
     Read(Freshness, usize),
     /// Read pages of a list from anywhere in a bucket, one at a time, with the time of each.
     PageLaps(Bucket),
+    /// Read a list page after page, from its beginning again behind its end, with the time of each.
+    NextPageLaps(Bucket),
 }
 
 /// A cluster of one on one directory.
@@ -76,6 +78,8 @@ struct Subject {
     written: BucketRecord,
     objects: u64,
     next: Cell<u64>,
+    /// The first key of the next page, by its number, of the large bucket and the small one.
+    turned: [Cell<u64>; 2],
 }
 
 thread_local! {
@@ -112,7 +116,17 @@ pub async fn create(dir: String, slots: u32, objects: u64) -> io::Result<()> {
     let lane = disks.own_lanes().into_iter().next().map(|(_, lane)| lane).ok_or(io::ErrorKind::NotFound)?;
     let (large, small) = (make_bucket(&cluster, "large").await?, make_bucket(&cluster, "small").await?);
     let written = make_bucket(&cluster, "written").await?;
-    let subject = Subject { cluster, disks, lane, large, small, written, objects, next: Cell::new(0) };
+    let subject = Subject {
+        cluster,
+        disks,
+        lane,
+        large,
+        small,
+        written,
+        objects,
+        next: Cell::new(0),
+        turned: Default::default(),
+    };
     OPEN.with_borrow_mut(|open| *open = Some(Rc::new(subject)));
     Ok(())
 }
@@ -176,7 +190,14 @@ pub async fn run(job: Job, stop: Stop) -> io::Result<Tally> {
         Job::PageLaps(bucket) => {
             let mut laps = Laps::start(stop);
             while laps.another() {
-                subject.page_of(bucket).await?;
+                subject.page_anywhere(bucket).await?;
+            }
+            Ok(laps.finish())
+        }
+        Job::NextPageLaps(bucket) => {
+            let mut laps = Laps::start(stop);
+            while laps.another() {
+                subject.next_page(bucket).await?;
             }
             Ok(laps.finish())
         }
@@ -258,14 +279,29 @@ impl Subject {
         }
     }
 
-    async fn page_of(&self, bucket: Bucket) -> io::Result<()> {
-        let (record, count) = self.bucket(bucket);
+    async fn page_anywhere(&self, bucket: Bucket) -> io::Result<()> {
+        let (_, count) = self.bucket(bucket);
         // From where a whole page follows.
-        let from = rng::next_u64() % count.saturating_sub(u64::from(PAGE)).max(1);
-        let after = Some(Position::behind(key_of(from)));
+        self.page_behind(bucket, rng::next_u64() % count.saturating_sub(u64::from(PAGE)).max(1)).await
+    }
+
+    async fn next_page(&self, bucket: Bucket) -> io::Result<()> {
+        let (_, count) = self.bucket(bucket);
+        let turned = &self.turned[usize::from(bucket == Bucket::Small)];
+        let from = turned.replace(turned.get() + u64::from(PAGE));
+        if turned.get() + u64::from(PAGE) >= count {
+            turned.set(0);
+        }
+        self.page_behind(bucket, from).await
+    }
+
+    /// The page that follows the key of this number.
+    async fn page_behind(&self, bucket: Bucket, number: u64) -> io::Result<()> {
+        let (record, count) = self.bucket(bucket);
+        let after = Some(Position::behind(key_of(number)));
         let query = ListQuery { bucket: record.id, after, limit: PAGE, ..ListQuery::default() };
         let page = self.cluster.list_objects(query).await.map_err(failed)?;
-        let wanted = count.saturating_sub(from + 1).min(u64::from(PAGE)) as usize;
+        let wanted = count.saturating_sub(number + 1).min(u64::from(PAGE)) as usize;
         if page.items.len() == wanted { Ok(()) } else { Err(failed(format!("a page of {}", page.items.len()))) }
     }
 }
