@@ -4,15 +4,16 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use cairn_daemon::http::{Body, Limits, Serve, Server, Watch};
-use cairn_io::net::{Reuse, Stream};
+use cairn_daemon::http::{Body, Limits, Serve, Server, Spread, Watch};
+use cairn_io::net::{Listener, Reuse, Stream};
 use cairn_io::sim::{NetConfig, NodeConfig, World, WorldConfig};
 use cairn_io::task::{Class, JoinHandle, spawn};
 use cairn_io::time::{Duration, sleep, timeout};
-use cairn_io::{Config, DriverChoice, Shutdown, run_one};
-use futures_util::future::LocalBoxFuture;
+use cairn_io::{Config, DriverChoice, Shutdown, run, run_one};
+use futures_util::future::{LocalBoxFuture, join};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -189,6 +190,72 @@ fn simulate(seed: u64, test: Test) {
         "seed {seed}: {:?}",
         world.panics(node)
     );
+}
+
+/// Says that it is over when it is dropped, however that comes.
+struct End<'a>(&'a Shutdown);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}
+
+/// The kernel gives connections to cores by chance; all the same each has as many as the other.
+#[test]
+fn connections_are_spread_over_the_cores() {
+    const EACH: usize = 12;
+    for driver in [DriverChoice::Glommio, DriverChoice::Monoio] {
+        let free = || Listener::bind(([127, 0, 0, 1], 0).into(), Reuse::Exclusive)?.local_addr();
+        let place = run_one(&Config::single(), move || async move { free() }).expect("it runs").expect("a free port");
+        let (spread, over) = (Spread::new(2), Shutdown::new());
+        // Of each core: connections of its server, and one more once it listens.
+        let seen = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let shared = Arc::new((spread, seen, over));
+        let config = Config { driver, cores: 2, ..Config::default() };
+        let ended = run(&config, move |core| {
+            let shared = shared.clone();
+            async move {
+                let (spread, seen, over) = &*shared;
+                let limits = Limits { connections_max: 100, idle_within: PATIENCE, ..limits() };
+                let server = Server::bind(place, Reuse::Shared, limits).and_then(|server| server.spread(spread));
+                let (server, until_over) = (server.expect("it is free"), over.clone());
+                let watch = server.watch();
+                let serving = async move { server.serve(Scripted, async move { until_over.requested().await }).await };
+                let serving = spawn(Class::Foreground, serving);
+                let telling = async {
+                    while !over.is_requested() {
+                        seen[core.index()].store(1 + watch.counts().connections, Ordering::SeqCst);
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                let asking = async {
+                    if core.index() > 0 {
+                        return;
+                    }
+                    let _end = End(over);
+                    let are = |count: usize| seen.iter().all(|seen| seen.load(Ordering::SeqCst) == 1 + count);
+                    until("both listen", || are(0)).await;
+                    let mut streams = Vec::new();
+                    for _ in 0..2 * EACH {
+                        let mut stream = Stream::connect(place).await.expect("it listens");
+                        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it reads");
+                        let mut answer = [0; 256];
+                        let count =
+                            timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer").expect("whole");
+                        assert!(answer[..count].ends_with(b"hello"));
+                        streams.push(stream);
+                    }
+                    until("each has half of them", || are(EACH)).await;
+                    drop(streams);
+                    until("they have ended", || are(0)).await;
+                };
+                join(telling, asking).await;
+                assert_eq!(serving.await.expect("no panic"), 0);
+            }
+        });
+        assert_eq!(ended.expect("it runs").results, [Ok(()), Ok(())], "{driver:?}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //!             └─ too many: 503 and closed
 //! ```
 //!
-//! It runs on one core; a node that serves an address on several binds it on each with [`Reuse::Shared`]. It knows no
-//! path and no protocol above HTTP.
+//! It runs on one core; a node that serves an address on several binds it on each with [`Reuse::Shared`], and they spread
+//! the connections among them ([`Spread`]). It knows no path and no protocol above HTTP.
 //!
 //! Invariants: connections, heads and waits are bounded; whatever comes from outside ends at most its own connection; a
 //! request that is being served when [`Server::serve`] is told to stop gets its whole answer, if it takes no longer than
@@ -18,6 +18,7 @@ mod answered;
 mod body;
 pub mod client;
 mod date;
+mod spread;
 mod stream;
 
 use std::cell::{Cell, RefCell};
@@ -44,8 +45,10 @@ use tracing::{debug, error, warn};
 pub use answered::{Answered, BOUNDS, Latency, Sort};
 pub use body::{Body, Stalled};
 pub use date::http_date;
+pub use spread::Spread;
 
 use body::Answer;
+use spread::{End, Place};
 use stream::{Guarded, Phase};
 
 /// What answers requests.
@@ -115,6 +118,8 @@ pub struct Counts {
 /// A server that listens and doesn't serve yet.
 pub struct Server {
     listener: Listener,
+    /// Among servers of other cores.
+    spread: Option<End>,
     shared: Rc<Shared>,
 }
 
@@ -171,7 +176,15 @@ impl Server {
             lingering: Cell::default(),
             date: RefCell::new((u64::MAX, HeaderValue::from_static(""))),
         };
-        Ok(Self { listener, shared: Rc::new(shared) })
+        Ok(Self { listener, spread: None, shared: Rc::new(shared) })
+    }
+
+    /// Spreads connections over this core and others that serve the same address.
+    ///
+    /// # Errors
+    /// If this core has done so before.
+    pub fn spread(self, spread: &Spread) -> io::Result<Self> {
+        Ok(Self { spread: Some(spread.end()?), ..self })
     }
 
     /// Where it listens, the port filled in.
@@ -189,15 +202,15 @@ impl Server {
 
     /// Serves until `stop`, then lets what is under way end. Returns how many connections had to be cut off.
     pub async fn serve<S: Serve>(self, service: S, stop: impl Future<Output = ()>) -> usize {
-        let Self { listener, shared } = self;
+        let Self { listener, spread, shared } = self;
         let service = Rc::new(service);
         {
-            let accepting = accept(&listener, &shared, &service);
+            let accepting = accept(&listener, spread.as_ref(), &shared, &service);
             pin_mut!(accepting, stop);
             select(accepting, stop).await;
         }
         // From here on nobody is let in.
-        drop(listener);
+        drop((listener, spread));
         shared.draining.request();
         if time::timeout(shared.limits.drain_within, shared.all_ended()).await.is_ok() {
             return 0;
@@ -209,10 +222,11 @@ impl Server {
     }
 }
 
-async fn accept<S: Serve>(listener: &Listener, shared: &Rc<Shared>, service: &Rc<S>) {
+async fn accept<S: Serve>(listener: &Listener, spread: Option<&End>, shared: &Rc<Shared>, service: &Rc<S>) {
     loop {
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let (stream, from, place) = match next(listener, spread).await {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => continue,
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
                 time::sleep(ACCEPT_AGAIN).await;
@@ -227,7 +241,7 @@ async fn accept<S: Serve>(listener: &Listener, shared: &Rc<Shared>, service: &Rc
             counts.connections += 1;
             counts.accepted += 1;
         });
-        let open = Open(shared.clone());
+        let open = Open(shared.clone(), place);
         let connection = connection(stream, from, shared.clone(), service.clone());
         let contained = async move {
             let open = open;
@@ -240,8 +254,26 @@ async fn accept<S: Serve>(listener: &Listener, shared: &Rc<Shared>, service: &Rc
     }
 }
 
+/// The next connection for this core; `None`: one came, and another core has it.
+async fn next(listener: &Listener, spread: Option<&End>) -> io::Result<Option<(Stream, SocketAddr, Option<Place>)>> {
+    let Some(spread) = spread else {
+        let (stream, from) = listener.accept().await?;
+        return Ok(Some((stream, from, None)));
+    };
+    // First those that have waited at another core already.
+    let (handed, accepted) = (spread.handed(), listener.accept());
+    pin_mut!(handed, accepted);
+    match select(handed, accepted).await {
+        Either::Left((handed, _)) => handed.map(|(stream, from, place)| Some((stream, from, Some(place)))),
+        Either::Right((accepted, _)) => {
+            let (stream, from) = accepted?;
+            Ok(spread.place(stream, from)?.map(|(stream, place)| (stream, from, Some(place))))
+        }
+    }
+}
+
 /// A connection that counts as open.
-struct Open(Rc<Shared>);
+struct Open(Rc<Shared>, #[expect(dead_code, reason = "it counts until it is dropped")] Option<Place>);
 
 impl Drop for Open {
     fn drop(&mut self) {

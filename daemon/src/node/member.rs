@@ -25,7 +25,7 @@ use crate::cluster::papers::{self, SECRET, Secret};
 use crate::cluster::{ADMIN, Cluster, ClusterError, Hub, NewKey, Options, PeerAddress, Peers};
 use crate::config::{Config, Sources};
 use crate::disks::{Disks, Hub as DiskHub, Options as DiskOptions, Status};
-use crate::http::{Limits as HttpLimits, Server};
+use crate::http::{Limits as HttpLimits, Server, Spread};
 use crate::rpc::{Backoff, Credential, Exposure, Identity, Limits as RpcLimits, Pool, Server as RpcServer, Services};
 use crate::s3::{Gateway, Limits as S3Limits};
 use crate::slot::{Nobody, Options as SlotOptions};
@@ -207,14 +207,20 @@ impl Member {
         Ok(())
     }
 
-    /// Serves S3 until `stop`.
+    /// Serves S3 until `stop`, as one of the cores that connections are spread over.
     ///
     /// # Errors
     /// If the address can't be listened at.
-    pub fn serve_s3(&mut self, joining: &Joining, stop: &Shutdown, crew: &Crew) -> Result<(), NodeError> {
+    pub fn serve_s3(
+        &mut self,
+        joining: &Joining,
+        (spread, stop): (&Spread, &Shutdown),
+        crew: &Crew,
+    ) -> Result<(), NodeError> {
         let Some(address) = joining.s3 else { return Ok(()) };
         let service = Gateway::new(self.cluster.clone(), joining.s3_limits.clone());
-        let server = Server::bind(address, Reuse::Shared, HttpLimits::default());
+        let server =
+            Server::bind(address, Reuse::Shared, HttpLimits::default()).and_then(|server| server.spread(spread));
         let server = server.map_err(|error| NodeError::NotStarted(in_use("s3", &error)))?;
         crew.watch(service.clone(), server.watch());
         if here().index() == 0 {

@@ -39,7 +39,7 @@ use tracing::{info, warn};
 use crate::cluster::Hub as ClusterHub;
 use crate::config::Config;
 use crate::disks::{Disks, Hub, Options, Status, lane_name};
-use crate::http::{Limits, Server};
+use crate::http::{Limits, Server, Spread};
 use crate::lane::Options as LaneOptions;
 use crate::manage::Management;
 use crate::manage::token::Token;
@@ -119,6 +119,8 @@ struct Shared {
     hub: Hub,
     cluster: ClusterHub,
     mesh: Mesh<Ask>,
+    /// Of S3's connections.
+    spread: Spread,
     /// Taken by core 0.
     hangups: Mutex<Hangups>,
     /// Set when S3 is to let no more requests in.
@@ -148,9 +150,9 @@ impl Node {
     pub fn new(mut plan: Plan) -> Self {
         let hangups = Mutex::new(mem::replace(&mut plan.hangups, Hangups::none()));
         let (hub, mesh) = (Hub::new(plan.cores), Mesh::new(plan.cores, QUEUE));
-        let cluster = ClusterHub::new(plan.cores);
+        let (cluster, spread) = (ClusterHub::new(plan.cores), Spread::new(plan.cores));
         let (stop_serving, over) = (Shutdown::new(), Shutdown::new());
-        Self(Arc::new(Shared { plan, hub, cluster, mesh, hangups, stop_serving, over }))
+        Self(Arc::new(Shared { plan, hub, cluster, mesh, spread, hangups, stop_serving, over }))
     }
 
     /// The life of one core.
@@ -330,7 +332,7 @@ impl Shared {
             return Ok(None);
         };
         opened.map_err(|error| NodeError::NotStarted(error.to_string()))?;
-        member.serve_s3(&joining, &self.stop_serving, crew)?;
+        member.serve_s3(&joining, (&self.spread, &self.stop_serving), crew)?;
         for core in (1..self.plan.cores).map(CoreId::new) {
             let _ = endpoint.send(core, Ask::Serve).await;
         }
@@ -392,7 +394,7 @@ impl Shared {
                     }
                     Ask::Serve => {
                         if let Some((member, joining)) = &mut part {
-                            member.serve_s3(joining, &self.stop_serving, &crew)?;
+                            member.serve_s3(joining, (&self.spread, &self.stop_serving), &crew)?;
                         }
                     }
                     Ask::EndServing(done) => {

@@ -5,6 +5,7 @@ mod real;
 
 use std::io::{self, IoSlice};
 use std::net::{Shutdown as How, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -49,6 +50,30 @@ enum StreamKind {
     Real(Rc<real::Stream>),
     #[cfg(feature = "sim")]
     Sim(Rc<sim::Stream>),
+}
+
+/// A TCP connection on its way from one core of a node to another. It is closed if nobody takes it.
+#[derive(Debug)]
+pub struct Handed(OwnedFd);
+
+impl Handed {
+    /// Takes it, on the core that is to have it.
+    ///
+    /// # Errors
+    /// If the node is out of what it needs for it.
+    ///
+    /// # Panics
+    /// In the simulation, where nothing is handed over.
+    pub fn take(self) -> io::Result<Stream> {
+        match &core::current().backend {
+            Backend::Real(real) => {
+                let stream = real::Stream::of_descriptor(real, self.0)?;
+                Ok(Stream(StreamKind::Real(Rc::new(stream))))
+            }
+            #[cfg(feature = "sim")]
+            Backend::Sim(_) => panic!("simulated connections stay where they are"),
+        }
+    }
 }
 
 /// A UDP socket. One task at a time may receive.
@@ -119,6 +144,20 @@ impl Stream {
                 Ok(Self(StreamKind::Sim(Rc::new(stream))))
             }
         }
+    }
+
+    /// Makes it ready for another core of this node; nothing may be under way on it. Gives it back where it can only stay:
+    /// in the simulation, or if there are no descriptors left.
+    ///
+    /// # Errors
+    /// The connection itself.
+    pub fn hand_over(self) -> Result<Handed, Self> {
+        let descriptor = match &self.0 {
+            StreamKind::Real(stream) => stream.descriptor().ok(),
+            #[cfg(feature = "sim")]
+            StreamKind::Sim(_) => None,
+        };
+        descriptor.map(Handed).ok_or(self)
     }
 
     /// This end's address.

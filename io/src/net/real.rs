@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown as How, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -60,6 +60,15 @@ impl Stream {
     fn new(real: &Real, socket: Socket2) -> io::Result<Self> {
         socket.set_tcp_nodelay(true)?;
         Ok(Self { socket: Socket::new(real, socket)?, is_drained: Cell::new(false) })
+    }
+
+    /// Another descriptor of the same connection.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
+    }
+
+    pub fn of_descriptor(real: &Real, descriptor: OwnedFd) -> io::Result<Self> {
+        Self::new(real, descriptor.into())
     }
 
     pub async fn connect(real: &Real, addr: SocketAddr) -> io::Result<Self> {
